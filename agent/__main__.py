@@ -1,0 +1,5 @@
+"""`python -m agent` is `warden`."""
+
+from agent.cli import main
+
+main()

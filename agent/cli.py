@@ -1,0 +1,198 @@
+"""`warden`: run, check, status, log, demo (PROTOCOL 7).
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused, 4 no answer in time. An error is one line naming the
+file, the key and the bound; no traceback reaches a user.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from agent.config import ConfigError, load_plan
+from agent.core.plan import Plan
+from agent.errors import WardenError
+from agent.processes import PROCESSES
+
+DONE, FAILED, USAGE, REFUSED, NO_ANSWER = range(5)
+
+VERDICTS = (
+    "clean / 完好",
+    "explained anomalies / 有可解释的异常",
+    "evidence of tampering / 疑似篡改",
+    "incomplete / 不完整",
+)
+"""Of `warden log verify`, by exit code."""
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+log_app = typer.Typer(no_args_is_help=True, help="The records: verify. / 记录核验。")
+app.add_typer(log_app, name="log")
+
+Config = Annotated[Path, typer.Option("--config", "-c", help="The plan file. / 应急方案文件。")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+
+
+def _end(code: int, line: str, *, as_json: bool = False) -> NoReturn:
+    if as_json:
+        _say(json.dumps({"error": line, "exit": code}, ensure_ascii=False))
+    else:
+        sys.stderr.write(f"warden: {line}\n")
+    raise typer.Exit(code)
+
+
+def _load(path: Path, *, offline: bool = False, module: str = "", as_json: bool = False) -> Plan:
+    try:
+        return load_plan(path, offline=offline, module=module)
+    except ConfigError as error:
+        _end(REFUSED, str(error), as_json=as_json)
+
+
+@app.command()
+def run(
+    config: Config,
+    module: Annotated[
+        str | None, typer.Argument(help="reflex, remote, recorder or monitor; all if left out.")
+    ] = None,
+) -> None:
+    """Run the agent, or one module of it, in the foreground until SIGTERM (运行)."""
+    from agent import launch
+
+    if module is not None and module not in {row.name for row in PROCESSES}:
+        _end(USAGE, f"module: must be one of {', '.join(row.name for row in PROCESSES)}, not {module!r}")
+    plan = _load(config, module=module or "")
+    if module in (None, "remote"):
+        _check_trust(plan)
+    if module is not None:
+        launch.run_one(plan, module)
+    raise typer.Exit(launch.run_all(plan))
+
+
+def _check_trust(plan: Plan, *, as_json: bool = False) -> None:
+    """Keys and trust, before anything starts: they must open, and the robot must be in the trust file."""
+    from agent.config.rights import check_rights
+
+    try:
+        check_rights(plan)
+    except WardenError as error:
+        _end(REFUSED, str(error), as_json=as_json)
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="The plan file. / 应急方案文件。")],
+    offline: Annotated[
+        bool, typer.Option(help="Leave out what only the robot can know: ports, keys, users.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Check a whole plan: every key, device, certificate and right (检查应急方案)."""
+    try:
+        plan = load_plan(file, offline=offline)
+    except ConfigError as error:
+        if as_json:
+            problems = [{"key": p.key, "bound": p.bound} for p in error.problems]
+            _say(json.dumps({"ok": False, "file": str(file), "problems": problems}, ensure_ascii=False))
+        else:
+            sys.stderr.write("".join(f"warden: {line}\n" for line in error.lines()))
+        raise typer.Exit(REFUSED) from None
+    if not offline:
+        _check_trust(plan, as_json=as_json)
+    about: dict[str, Any] = {
+        "ok": True,
+        "file": str(file),
+        "robot_id": plan.robot.id,
+        "digest": plan.digest,
+        "inputs": sorted(plan.inputs),
+        "outputs": sorted(plan.outputs),
+        "conditions": len(plan.conditions),
+    }
+    if as_json:
+        _say(json.dumps(about, ensure_ascii=False))
+        return
+    _say(
+        f"{file}: good / 通过: {plan.robot.id} {plan.robot.name}, risk {plan.robot.risk}, "
+        f"sha256 {plan.digest[:16]}…"
+    )
+    _say(f"  inputs {', '.join(plan.inputs) or 'none'}; outputs {', '.join(plan.outputs) or 'none'}")
+    for channel in ("reflex", "remote"):
+        if not any(spec.channel == channel for spec in plan.outputs.values()):
+            _say(f"  note: {channel} has no output of its own: only its permit holds the robot")
+
+
+@app.command()
+def status(config: Config, as_json: Json = False) -> None:
+    """What the robot may do now, from the permits and the module links, with no network (当前状态)."""
+    from agent import status as view
+
+    plan = _load(config, offline=True, as_json=as_json)
+    seen = view.gather(plan)
+    if as_json:
+        _say(json.dumps(seen, ensure_ascii=False))
+    else:
+        view.show(plan, seen)
+    raise typer.Exit(DONE if any(m["alive"] for m in seen["modules"].values()) else NO_ANSWER)
+
+
+@app.command()
+def tmpfiles(config: Config) -> None:
+    """Print the tmpfiles.d lines of this robot: folders that root must own (see systemd/tmpfiles.d)."""
+    from agent.processes import tmpfiles as lines
+
+    plan = _load(config, offline=True)
+    _say(lines(plan.robot.id, run_dir=Path(plan.run_dir), state_dir=Path(plan.state_dir)).rstrip())
+
+
+@log_app.command("verify")
+def log_verify(config: Config, as_json: Json = False) -> None:
+    """Verify the records: 0 clean, 1 explained anomalies, 2 tampering, 3 incomplete (核验记录)."""
+    from agent.recorder.log import LogError
+    from agent.recorder.verify import verify
+
+    plan = _load(config, offline=True, as_json=as_json)
+    try:
+        report = verify(Path(plan.recorder.dir))
+    except LogError as error:
+        _end(3, str(error), as_json=as_json)
+    if as_json:
+        _say(json.dumps(report.to_json(), ensure_ascii=False))
+    else:
+        _say(f"{plan.recorder.dir}: {report.records} records in {report.segments} segments")
+        _say(
+            f"  bad lines {report.bad}, duplicates {report.duplicates}, "
+            f"gaps {report.gaps_unexplained} unexplained"
+        )
+        _say(f"  {VERDICTS[report.exit_code]}")
+    raise typer.Exit(report.exit_code)
+
+
+@app.command()
+def demo(
+    keep: Annotated[bool, typer.Option(help="Leave it running, with the commands to try.")] = False,
+    broker: Annotated[str, typer.Option(help="auto, mosquitto or embedded.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """The whole job, live, with simulated node and robot: under a minute (演示)."""
+    from hil.demo import run_demo
+
+    raise typer.Exit(run_demo(keep=keep, broker=broker, as_json=as_json))
+
+
+def main() -> None:
+    """Entry point."""
+    try:
+        app()
+    except WardenError as error:
+        sys.stderr.write(f"warden: {error}\n")
+        sys.exit(FAILED)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

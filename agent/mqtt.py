@@ -1,0 +1,196 @@
+"""The guardians' link: one MQTT connection kept up, packets handed over inside the client's own callback.
+
+The broker is trusted with nothing (DESIGN, principle 8): what arrives is bytes until `agent.gate` has looked.
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import aiomqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from agent.core.plan import Remote as RemotePlan
+
+MAX_PACKET = 65_536
+"""PROTOCOL 3: larger ones are dropped."""
+MAX_ACCEPTED = 1 << 20
+"""What the client takes from the broker at all (MQTT 5), so that a large one can be counted."""
+MAX_PENDING = 256
+"""Publishes waiting for their acknowledgement; what is over is dropped and counted."""
+SESSION_S = 120
+"""The broker keeps commands for us this long while we are away: as long as a command is good (PROTOCOL 3)."""
+SLOW_ROUND_TRIP_S = 0.03
+"""Nagle's algorithm costs 40 ms a packet; a broker on the same site without it answers in a few."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One packet to publish. A QoS 0 packet is dropped rather than queued."""
+
+    topic: str
+    payload: bytes
+    qos: int = 1
+    retain: bool = False
+
+
+class MqttLink:
+    """One connection to the broker; comes back by itself with bounded back-off (0.2 s to 5 s)."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        plan: RemotePlan,
+        *,
+        identifier: str,
+        topics: Sequence[str],
+        will: Outgoing,
+        on_packet: Callable[[str, bytes, bool], None],
+        on_link: Callable[[bool, str], None],
+        on_dropped: Callable[[], None],
+    ) -> None:
+        """`on_packet(topic, payload, retained)` runs inside the client's callback. `on_link(up, why)`."""
+        self.connected = False
+        self.round_trip_s = float("inf")
+        """The fastest acknowledgement seen on this connection."""
+        self._loop = loop
+        self._plan = plan
+        self._identifier = identifier
+        self._topics = tuple(topics)
+        self._will = will
+        self._on_packet = on_packet
+        self._on_link = on_link
+        self._on_dropped = on_dropped
+        self._client: aiomqtt.Client | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._publishing: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Begins to connect."""
+        self._task = self._loop.create_task(self._keep_up(), name="mqtt")
+
+    async def close(self) -> None:
+        """Ends the connection in order.
+
+        The broker then does not send the will, so the caller has published its own farewell.
+        """
+        tasks = [*self._publishing, *([self._task] if self._task is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def publish(self, packet: Outgoing) -> None:
+        """Hands the packet to the client without waiting; dropped and counted while there is no link."""
+        client = self._client
+        if client is None or not self.connected or len(self._publishing) >= MAX_PENDING:
+            self._on_dropped()
+            return
+        task = self._loop.create_task(self._publish(client, packet), name="publish")
+        self._publishing.add(task)
+        task.add_done_callback(self._publishing.discard)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Waits for what is being published, at most so long."""
+        if self._publishing:
+            await asyncio.wait(self._publishing, timeout=timeout_s)
+
+    async def _publish(self, client: aiomqtt.Client, packet: Outgoing) -> None:
+        begun_s = time.monotonic()
+        try:
+            await client.publish(packet.topic, packet.payload, qos=packet.qos, retain=packet.retain)
+        except (aiomqtt.MqttError, ValueError):
+            self._on_dropped()
+            return
+        if packet.qos:
+            self.round_trip_s = min(self.round_trip_s, time.monotonic() - begun_s)
+
+    async def _keep_up(self) -> None:
+        wait_s = 0.2
+        while True:
+            why = await self._connection()
+            if self.connected:
+                wait_s = 0.2
+            self.connected, self._client = False, None
+            self._on_link(False, why)
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, 5.0)
+
+    async def _connection(self) -> str:
+        """One connection from its beginning to its end; why it ended."""
+        try:
+            async with self._make_client() as client:
+                await client.subscribe([(topic, 1) for topic in self._topics])
+                self._client, self.connected = client, True
+                self.round_trip_s = float("inf")
+                self._on_link(True, "")
+                async for _ in client.messages:  # the handler has had it already; this only sees the end
+                    pass
+        except aiomqtt.MqttError as error:
+            return str(error)[:200]
+        except (OSError, ssl.SSLError) as error:
+            return f"{type(error).__name__}: {error}"[:200]
+        return "closed"
+
+    def _make_client(self) -> aiomqtt.Client:
+        plan = self._plan
+        five = plan.protocol == "5"
+        properties = None
+        if five:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.SessionExpiryInterval = SESSION_S
+            properties.MaximumPacketSize = MAX_ACCEPTED
+        return aiomqtt.Client(
+            plan.host,
+            plan.port,
+            identifier=self._identifier,
+            protocol=aiomqtt.ProtocolVersion.V5 if five else aiomqtt.ProtocolVersion.V311,
+            clean_session=None if five else False,
+            clean_start=False if five else 3,
+            properties=properties,
+            # Half of the time after which a lost link must be noticed.
+            keepalive=max(1, int(plan.link_lost_ns / 2e9)),
+            timeout=max(1.0, plan.link_lost_ns / 1e9),
+            will=aiomqtt.Will(self._will.topic, self._will.payload, self._will.qos, self._will.retain),
+            tls_context=tls_context(plan) if plan.tls else None,
+            queue_type=self._queue_type(),
+            max_queued_outgoing_messages=MAX_PENDING,
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+            logger=_SILENT,
+        )
+
+    def _queue_type(self) -> type["asyncio.Queue[aiomqtt.Message]"]:
+        """A queue whose `put_nowait` *is* the handler.
+
+        The client puts each message inside its own callback, so a stop is acted on there, with no task to
+        wait for (DESIGN, "How each process runs").
+        """
+        handle = self._take
+
+        class Handler(asyncio.Queue["aiomqtt.Message"]):
+            def put_nowait(self, item: "aiomqtt.Message") -> None:
+                handle(item)
+
+        return Handler
+
+    def _take(self, message: aiomqtt.Message) -> None:
+        self._on_packet(message.topic.value, message.payload, message.retain)
+
+
+def tls_context(plan: RemotePlan) -> ssl.SSLContext:
+    """TLS 1.2 or newer, the broker's certificate checked against the plan's own authority only."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(plan.ca)
+    if plan.cert:
+        context.load_cert_chain(plan.cert, plan.key)
+    return context
+
+
+_SILENT = logging.getLogger("agent.mqtt")
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False

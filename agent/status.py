@@ -1,0 +1,108 @@
+"""`warden status`: what the permits say, as the robot reads them, and what the modules say of themselves."""
+
+import json
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from agent.core.causes import PEER_STOP
+from agent.core.plan import Plan
+from agent.core.responses import Response
+from agent.link import MAX_MODULE_PACKET
+from agent.permit import PermitReader
+from agent.processes import PROCESSES
+
+ANSWER_S = 0.5
+CHANNELS = ("reflex", "remote")
+
+
+def gather(plan: Plan) -> dict[str, Any]:
+    """PROTOCOL 7's object: what the robot may do, why not, and each module's pid, life and scheduling."""
+    folder = Path(plan.run_dir) / plan.robot.id
+    answers = {row.name: _ask(folder / row.socket) if row.socket else None for row in PROCESSES}
+    now_ns = time.monotonic_ns()
+    readers = [PermitReader(folder / f"{name}.permit") for name in CHANNELS]
+    permits = [reader.read() for reader in readers]
+    for reader in readers:
+        reader.close()
+    channels = {name: (answers[name] or {}).get("channel", {}) for name in CHANNELS}
+    return {
+        "robot_id": plan.robot.id,
+        "response": Response(max(permit.response for permit in permits)).label,
+        "epoch": sum(permit.epoch for permit in permits),
+        "motion": all(now_ns < permit.motion_until_ns for permit in permits),
+        "power": all(now_ns < permit.power_until_ns for permit in permits),
+        "speed_permille": min(permit.speed_permille for permit in permits),
+        "causes": [cause for channel in channels.values() for cause in channel.get("causes", [])],
+        "blockers": sorted({code for channel in channels.values() for code in channel.get("blockers", [])}),
+        "modules": {row.name: _module(answers[row.name]) for row in PROCESSES},
+    }
+
+
+def _module(answer: dict[str, Any] | None) -> dict[str, Any]:
+    about = (answer or {}).get("module", {})
+    told = {key: value for key, value in (answer or {}).items() if key not in ("type", "module", "channel")}
+    return {
+        "pid": about.get("pid"),
+        "alive": answer is not None,
+        "realtime": about.get("realtime"),
+        **({"told": told} if told else {}),
+    }
+
+
+def _ask(path: Path) -> dict[str, Any] | None:
+    """One question to one module, half a second at most; None when nobody answers."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.settimeout(ANSWER_S)
+        try:
+            sock.connect(str(path))
+            sock.send(b'{"type":"hello","role":"status","boot":"' + b"0" * 32 + b'","pid":0}')
+            sock.send(b'{"type":"status"}')
+            while data := sock.recv(MAX_MODULE_PACKET):
+                message = json.loads(data)
+                if isinstance(message, dict) and message.get("type") == "status":
+                    return message
+        except (OSError, ValueError):
+            return None
+    return None
+
+
+def show(plan: Plan, seen: dict[str, Any]) -> None:
+    """The same for people."""
+    console = Console()
+    word = "may run 允许运行" if seen["motion"] else "stopped 已停机"
+    colour = "green" if seen["motion"] else "red"
+    console.print(
+        f"[bold]{plan.robot.id}[/] {plan.robot.name}  [{colour}]{word}[/]  response {seen['response']}"
+    )
+    console.print(
+        f"epoch {seen['epoch']}, power {'on' if seen['power'] else 'off'}, speed {seen['speed_permille']} ‰"
+    )
+    table = Table("module", "pid", "alive", "real time")
+    for name, module in seen["modules"].items():
+        table.add_row(
+            name, str(module["pid"] or "-"), "yes" if module["alive"] else "NO", _realtime(module["realtime"])
+        )
+    console.print(table)
+    for cause in seen["causes"]:
+        mark = "●" if cause["active"] else "○"
+        if cause["id"] != PEER_STOP:
+            texts = cause["text"]
+            console.print(f" {mark} {cause['response']}: {texts['zh']} / {texts['en']} ({cause['clear']})")
+    if seen["blockers"]:
+        console.print(f"before a resume: {', '.join(seen['blockers'])}")
+    for name, module in seen["modules"].items():
+        for reason in (module["realtime"] or {}).get("reasons", []):
+            sys.stderr.write(f"{name}: {reason}\n")
+
+
+def _realtime(report: dict[str, Any] | None) -> str:
+    if report is None:
+        return "-"
+    granted = [kind for kind in ("fifo", "memory_locked", "collector_off") if report.get(kind)]
+    return ", ".join(granted) or "no"

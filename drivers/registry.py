@@ -1,0 +1,309 @@
+"""The one table of drivers, and what is done with it: check a plan's entries, build its devices.
+
+Settings models (pydantic) and devices (pyserial) are imported only where they are used, so that `reflex` runs
+without pydantic: what `warden check` has validated is handed over as plain data.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeAlias, TypedDict
+
+from agent.core.plan import DeviceSpec
+from drivers.base import Device, DriverError, Host, SettingsError
+
+__all__ = [
+    "DRIVERS",
+    "DriverError",
+    "DriverKind",
+    "FieldWords",
+    "KindWords",
+    "RoleEntry",
+    "SettingsError",
+    "Wanted",
+    "address",
+    "build_devices",
+    "check_settings",
+    "check_sharing",
+    "describe",
+    "device_names",
+    "device_path",
+]
+
+INPUT: Final = "input"
+OUTPUT: Final = "output"
+
+Settings: TypeAlias = Mapping[str, object]
+Specs: TypeAlias = Mapping[str, DeviceSpec]
+"""Name in the plan -> driver and checked settings."""
+
+
+class Wanted(NamedTuple):
+    """One input or output of the plan as its device gets it: checked, JSON-able settings."""
+
+    name: str
+    settings: Settings
+
+
+Factory: TypeAlias = Callable[[str, Sequence[Wanted], Sequence[Wanted], Host], Device]
+"""(path, inputs, outputs, host) -> device, not yet opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoleEntry:
+    """How a kind serves as input or as output."""
+
+    model: str
+    """Settings model, "module:name"."""
+    line: str
+    """The line on the device that an entry occupies, formatted with its settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class DriverKind:
+    """One row of the table."""
+
+    kind: str
+    summary: str
+    roles: Mapping[str, RoleEntry]
+    path_key: str
+    """The setting that holds the path of the device; entries with one kind and path are one device."""
+    shared_keys: tuple[str, ...]
+    """Settings on which all entries of one device must agree."""
+    factory: Factory | None
+    """None: a plan may name the kind, but this version cannot build it."""
+    exclusive: bool = True
+    """One process opens the device for itself; False where two may hold different lines of it."""
+
+
+def _serial_node(path: str, inputs: Sequence[Wanted], outputs: Sequence[Wanted], host: Host) -> Device:
+    from drivers.serial_node.device import build
+
+    return build(path, inputs, outputs, host)
+
+
+DRIVERS: Mapping[str, DriverKind] = {
+    row.kind: row
+    for row in (
+        DriverKind(
+            kind="serial_node",
+            summary="Safety node on a serial line: 16 two-channel contacts and a relay (PROTOCOL 4)",
+            roles={
+                INPUT: RoleEntry("drivers.serial_node.settings:InputSettings", "bit {bit}"),
+                OUTPUT: RoleEntry("drivers.serial_node.settings:OutputSettings", "relay"),
+            },
+            path_key="port",
+            shared_keys=("baud",),
+            factory=_serial_node,
+        ),
+        DriverKind(
+            kind="gpio",
+            summary="One line of a GPIO chip of the controller itself",
+            roles={
+                INPUT: RoleEntry("drivers.gpio.settings:InputSettings", "line {line}"),
+                OUTPUT: RoleEntry("drivers.gpio.settings:OutputSettings", "line {line}"),
+            },
+            path_key="chip",
+            shared_keys=(),
+            factory=None,
+            exclusive=False,
+        ),
+        DriverKind(
+            kind="modbus",
+            summary="One register of a sensor on a Modbus RTU line",
+            roles={
+                INPUT: RoleEntry("drivers.modbus.settings:InputSettings", "unit {unit} register {register}")
+            },
+            path_key="port",
+            shared_keys=("baud",),
+            factory=None,
+        ),
+    )
+}
+
+
+# ------------------------------------------------------------------------------------ one entry of a plan
+
+
+def check_settings(
+    kind: str, role: str, settings: Settings, *, folder: str | os.PathLike[str] | None = None
+) -> dict[str, object]:
+    """The settings of one entry, checked whole, with every default filled in; plain JSON-able values.
+
+    `role`: "input" or "output". `folder`: the plan's folder, on which a device's relative path is resolved;
+    None leaves it as it is. Raises SettingsError, naming the first key that is unknown, missing, of the wrong
+    type or out of range.
+    """
+    from drivers import checking
+
+    row = _row(kind)
+    checked = checking.check(_load(_role(row, role).model), kind, settings)
+    if folder is not None:
+        checked[row.path_key] = os.path.normpath(Path(folder, str(checked[row.path_key])))
+    return checked
+
+
+def address(kind: str, role: str, settings: Settings) -> str:
+    """The physical line of checked settings: "/dev/ttyUSB0 relay", "/dev/gpiochip0 line 17".
+
+    Links are followed where they exist, so that one relay under two names is seen to be one.
+    """
+    row = _row(kind)
+    return f"{_real_path(row, settings)} {_role(row, role).line.format(**settings)}"
+
+
+def device_path(kind: str, settings: Settings) -> str | None:
+    """The file that must exist for the device to be there; None where the settings name none."""
+    path = settings.get(_row(kind).path_key)
+    return None if path is None else str(path)
+
+
+class FieldWords(TypedDict):
+    """One setting: type and range in words, and what it is for. `default` is None where one is required."""
+
+    key: str
+    takes: str
+    required: bool
+    default: object
+    description: str
+
+
+class KindWords(TypedDict):
+    """One kind, its settings by role."""
+
+    kind: str
+    summary: str
+    built_in: bool
+    roles: dict[str, list[FieldWords]]
+
+
+def describe() -> list[KindWords]:
+    """Every kind as JSON-able data, for `warden drivers`."""
+    from drivers import checking
+
+    return [
+        {
+            "kind": row.kind,
+            "summary": row.summary,
+            "built_in": row.factory is not None,
+            "roles": {role: checking.describe(_load(entry.model)) for role, entry in row.roles.items()},
+        }
+        for row in DRIVERS.values()
+    ]
+
+
+# ------------------------------------------------------------------------------------ all entries together
+
+
+def check_sharing(inputs: Specs, outputs: Specs) -> None:
+    """Refuse a line that an output would share, and entries of one device that disagree on it.
+
+    Two inputs may look at one line. Raises DriverError.
+    """
+    taken = {address(spec.driver, INPUT, spec.settings): name for name, spec in inputs.items()}
+    for name, spec in outputs.items():
+        line = address(spec.driver, OUTPUT, spec.settings)
+        if line in taken:
+            raise DriverError(spec.driver, line, f"is given one line by {taken[line]!r} and by {name!r}")
+        taken[line] = name
+    for group in _groups(inputs, outputs):
+        group.check_agreement()
+
+
+def device_names(specs: Specs) -> tuple[str, ...]:
+    """The names of the devices behind some entries, as `Device.name` will say them; each once."""
+    names = (f"{spec.driver} {spec.settings[_row(spec.driver).path_key]}" for spec in specs.values())
+    return tuple(dict.fromkeys(names))
+
+
+def build_devices(
+    inputs: Specs, outputs: Specs, host: Host
+) -> tuple[list[Device], dict[str, Device], dict[str, Device]]:
+    """All devices, and the device of each input and of each output by name. Nothing is opened yet.
+
+    Settings are as `check_settings` gave them. Entries with one kind and path become one device.
+    Raises DriverError before the first device is built.
+    """
+    for name, spec in (*inputs.items(), *outputs.items()):
+        _factory(name, spec.driver, spec.settings)
+    check_sharing(inputs, outputs)
+    devices: list[Device] = []
+    by_input: dict[str, Device] = {}
+    by_output: dict[str, Device] = {}
+    for group in _groups(inputs, outputs):
+        device = group.build(host)
+        devices.append(device)
+        by_input.update((wanted.name, device) for wanted in group.inputs)
+        by_output.update((wanted.name, device) for wanted in group.outputs)
+    return devices, by_input, by_output
+
+
+@dataclass(slots=True)
+class _Group:
+    """The entries that one device will serve."""
+
+    row: DriverKind
+    path: str
+    inputs: list[Wanted]
+    outputs: list[Wanted]
+
+    def check_agreement(self) -> None:
+        for key in self.row.shared_keys:
+            values = {str(wanted.settings[key]) for wanted in (*self.inputs, *self.outputs)}
+            if len(values) > 1:
+                reason = f"is given {key} {' and '.join(sorted(values))} on one device"
+                raise DriverError(self.row.kind, self.path, reason)
+
+    def build(self, host: Host) -> Device:
+        first = (*self.inputs, *self.outputs)[0]
+        factory = _factory(first.name, self.row.kind, first.settings)
+        return factory(self.path, self.inputs, self.outputs, host)
+
+
+def _groups(inputs: Specs, outputs: Specs) -> list[_Group]:
+    groups: dict[tuple[str, str], _Group] = {}
+    for role, name, spec in _entries(inputs, outputs):
+        row = _row(spec.driver)
+        # The plan's spelling is kept for opening: a udev link stays good when the port comes back renumbered.
+        new = _Group(row, str(spec.settings[row.path_key]), [], [])
+        group = groups.setdefault((row.kind, _real_path(row, spec.settings)), new)
+        (group.inputs if role == INPUT else group.outputs).append(Wanted(name, spec.settings))
+    return list(groups.values())
+
+
+def _entries(inputs: Specs, outputs: Specs) -> Iterator[tuple[str, str, DeviceSpec]]:
+    yield from ((INPUT, name, spec) for name, spec in inputs.items())
+    yield from ((OUTPUT, name, spec) for name, spec in outputs.items())
+
+
+def _factory(name: str, kind: str, settings: Settings) -> Factory:
+    row = DRIVERS.get(kind)
+    if row is None:
+        raise DriverError(kind, "", f"is not known, yet {name!r} asks for it")
+    if row.factory is None:
+        reason = f"is not built into this version, yet {name!r} asks for it"
+        raise DriverError(kind, str(settings.get(row.path_key, "")), reason)
+    return row.factory
+
+
+def _real_path(row: DriverKind, settings: Settings) -> str:
+    return os.path.realpath(str(settings[row.path_key]))
+
+
+def _row(kind: str) -> DriverKind:
+    if kind not in DRIVERS:
+        raise SettingsError(kind, "driver", f"unknown; known are {', '.join(sorted(DRIVERS))}")
+    return DRIVERS[kind]
+
+
+def _role(row: DriverKind, role: str) -> RoleEntry:
+    if role not in row.roles:
+        raise SettingsError(row.kind, "driver", f"cannot be an {role}")
+    return row.roles[role]
+
+
+def _load(path: str) -> Any:  # noqa: ANN401 - a model class, known only by its path
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)

@@ -1,0 +1,44 @@
+"""What every test may use: a short run folder; and the evidence that CI asks for."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hil.broker import Broker
+from tests.evidence import FILE, Evidence
+
+LONGEST_SOCKET = 107
+"""Bytes in the path of a Unix socket (sockaddr_un)."""
+LONGEST_NAME = len("/" + "r" * 64 + "/recorder.sock")
+"""What the agent puts below its run folder: the longest robot id, the longest socket."""
+
+
+@pytest.fixture
+def run_dir() -> Iterator[Path]:
+    """An empty folder for permits and sockets; `tmp_path` is too long for the path of a socket."""
+    folder = Path(tempfile.mkdtemp(prefix="w"))
+    if len(bytes(folder)) + LONGEST_NAME > LONGEST_SOCKET:
+        folder.rmdir()
+        folder = Path(tempfile.mkdtemp(prefix="w", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def broker_evidence() -> Iterator[None]:
+    """Notes every broker that really came up in this session (`.ci/run` judges it)."""
+    evidence = Evidence()
+    start = Broker.start
+
+    def start_and_note(broker: Broker) -> Broker:
+        start(broker)
+        evidence.note(broker)
+        return broker
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Broker, "start", start_and_note)
+        yield
+    evidence.write(FILE)
