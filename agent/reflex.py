@@ -29,7 +29,7 @@ from agent.outputs import Outputs
 from agent.peer_link import channel_state, read_state
 from agent.permit import PermitWriter
 from agent.robot_link import RobotLink
-from agent.shell import Shell, Ticker
+from agent.shell import TICK_NS, Shell, Ticker
 from agent.tokens import TokenError
 
 WALL_NS = 1_000_000_000
@@ -103,7 +103,7 @@ class Reflex:
         self.devices.open()
         self.shell.start()
         self.robot.start()
-        self.ticker = Ticker(self.shell, self._tick)
+        self.ticker = Ticker(self.shell, self._tick, self.shell.tick_ns(TICK_NS))
 
     def close(self) -> None:
         """The permit first, then the outputs; idempotent."""
@@ -184,9 +184,9 @@ class Reflex:
         self._tell_robot()
 
     def _beaten(self) -> None:
+        """What a beat tells is looked at by the next tick, 10 ms on: a beat comes every 20 ms by itself."""
         self.shell.meter.inc("robot_beats_total")
         self.shell.meter.set("robot_last_beat_timestamp_seconds", time.time())
-        self._react("robot")
 
     def _robot_event(self, kind: str, detail: str) -> None:
         self.shell.sink.emit("robot_event", {"kind": kind, "detail": detail})
@@ -347,6 +347,7 @@ class Reflex:
         """
         self._tell_robot()
         if outcome.rose:
+            self.shell.tidy_soon()
             deadline_ms = self.plan.times.still_ns // 1_000_000
             for step in STOP_STEPS.get(self.plan.robot.kind, ("stop_motion",)):
                 self.robot.order_step(step, deadline_ms)

@@ -7,6 +7,7 @@ withdrawn by its end, and a dead module is a stop (DESIGN, principle 5).
 
 import asyncio
 import ctypes
+import gc
 import os
 import secrets
 import signal
@@ -27,7 +28,11 @@ from agent.realtime import RealtimeReport, settle
 from agent.timerfd import TimerFd
 
 TICK_NS = 10_000_000
-"""A turn at least every 10 ms: a fifth of the shortest deadline on a line (50 ms, PROTOCOL 4)."""
+"""A fifth of the shortest deadline on a line (50 ms, PROTOCOL 4)."""
+RENEWALS_PER_TTL = 4
+"""A permit is renewed at least so often within its ttl: three renewals may be late before the robot stops."""
+TIDY_AFTER_S = 1.0
+"""After a stop began: when everybody has been told."""
 RECORDS_PER_S = 10
 """Bad inputs recorded per source and second; all of them are counted."""
 
@@ -110,6 +115,15 @@ class Shell:
         if left_out is not None:
             body = {"source": source, "reason": reason[:200], "left_out": left_out}
             self.emit("bad_input", body)
+
+    def tick_ns(self, longest_ns: int) -> int:
+        """How often a channel takes its turn when nothing wakes it."""
+        return min(longest_ns, self.plan.times.ttl_ns // RENEWALS_PER_TTL)
+
+    def tidy_soon(self) -> None:
+        """The collector is off in a channel; while the robot stands there is time for it."""
+        if self.realtime.collector_off:
+            self.loop.call_later(TIDY_AFTER_S, gc.collect)
 
     def settle(self) -> None:
         """Takes the row's scheduling class; says aloud where the system does not grant it."""

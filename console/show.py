@@ -133,8 +133,8 @@ class ShowText:
         line.append(f"   {age_s:.0f} s 前 ago", "" if age_s <= STATE_FRESH_S else "bold red")
         self.console.print(line)
         # Both modules may have the same cause: people need it once.
-        for line, active in dict.fromkeys((cause_line(cause), cause.active) for cause in state.causes):
-            self.console.print(Line(f"  原因 cause  {line}", "" if active else "dim"))
+        for words, active in dict.fromkeys((cause_line(cause), cause.active) for cause in state.causes):
+            self.console.print(Line(f"  原因 cause  {words}", "" if active else "dim"))
         for code in state.blockers:
             self.console.print(Line(f"  阻碍 blocker  {blocker_line(code)}", "red"))
 

@@ -168,7 +168,7 @@ def to_plain(value: object) -> Any:  # noqa: ANN401 - what JSON carries has no n
 
 
 def from_plain(kind: Any, data: Any) -> Any:  # noqa: ANN401 - the inverse, for any type
-    """The inverse of `to_plain` for one type. Raises TypeError or ValueError where the data does not fit."""
+    """The inverse of `to_plain` for one type. KeyError, TypeError or ValueError for what does not fit."""
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         values = {name: from_plain(hints[name], item) for name, item in data.items()}

@@ -120,8 +120,6 @@ class SerialNode:
         self._tell()
 
     def close(self) -> None:
-        if self._closed:
-            return
         self._energise = False
         self._send(self._host.now_ns())
         self._closed = True

@@ -2,34 +2,53 @@
  *
  *     node LINK_OURS PERMIT_OURS LINK_REFERENCE PERMIT_REFERENCE PRIORITY
  *
- * Each node is a pseudo-terminal behind a symlink. `run N SEED` on standard input opens the contacts of the one and
- * the other in turn, N times each, at random phases of their ticks, and prints for each
+ * Each node is a pseudo-terminal behind a symlink, and lives on between the measurements. `run N SEED` on standard
+ * input opens the contacts of the one and the other in turn, N times each, at random phases of their ticks, and
+ * prints, in nanoseconds of CLOCK_MONOTONIC,
  *
- *     sample WHO EDGE_NS WITHDRAWN_NS ORDERED_NS
+ *     sample WHO EDGE READ WITHDRAWN WRITTEN ARRIVED
  *
- * EDGE_NS: right before the frame with the open contacts is written; WITHDRAWN_NS: the mapped permit's motion
- * deadline is seen to be 0; ORDERED_NS: the frame that orders the relay off is read at the node's end.
- * `stuck WHO`: it does not run, a guardian must resume it. `late WHO`: no reaction within 2 s.
+ * EDGE: right before the frame with the open contacts is written. READ: the far end has read it. WITHDRAWN: the
+ * mapped permit's motion deadline is seen to be 0. WRITTEN: the far end has written the order to de-energise.
+ * ARRIVED: that order is read here. READ and WRITTEN are told by inotify from within the far end's own system call:
+ * between EDGE and READ, and between WRITTEN and ARRIVED, a pseudo-terminal waits for an ordinary kernel thread,
+ * which a UART does not do when it sends.
+ *
+ * `stuck WHO`: it does not run and must be resumed. `late WHO`: no reaction within 2 s. `done`: the end of a run.
+ * Anything on standard input ends a run early.
  */
 #include "bench.h"
 #include "line.h"
 
+#include <inttypes.h>
 #include <poll.h>
+#include <sys/inotify.h>
 
-#define LOOK_NS 2000 /* between two looks at the permit: the processor is free for the kernel's own work */
-#define OPEN_NS (15 * NS_PER_MS)
+/* How long the harness looks without a pause for what must follow a read within microseconds. After that it sleeps
+ * between two looks: whoever spins in SCHED_FIFO keeps the kernel thread above from running. */
+#define SPIN_NS (1 * NS_PER_MS)
+#define LOOK_NS 50000
+#define MOST_FRAMES 8
+#define OPEN_NS (5 * NS_PER_MS)
 #define LATE_NS (2 * NS_PER_S)
 #define STUCK_NS (1 * NS_PER_S)
 
 typedef struct node {
     const char *who, *permit_path;
-    int master;
+    int master, watch;
     volatile uint64_t *words;
     splitter split;
     uint16_t seq, echo;
     int contacts, relay;
     uint64_t due_ns;
 } node;
+
+/* What was seen of one sample; 0: not yet. `written` has one time for each frame, `heard` counts those read here. */
+typedef struct sighting {
+    uint64_t edge_ns, read_ns, withdrawn_ns, arrived_ns;
+    uint64_t written_ns[MOST_FRAMES];
+    size_t written, heard;
+} sighting;
 
 static node nodes[2];
 static uint64_t begun_ns, chance;
@@ -47,6 +66,9 @@ static void plug(node *self, const char *link)
     if (slave < 0)
         die(name);
     make_raw(slave);
+    self->watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    if (self->watch < 0 || inotify_add_watch(self->watch, name, IN_ACCESS | IN_MODIFY) < 0)
+        die("inotify");
     (void)unlink(link);
     if (symlink(name, link) != 0)
         die(link);
@@ -80,22 +102,25 @@ static void send_frame(node *self)
     put(self, out, length);
 }
 
-/* Takes what the agent says. 1: the relay was ordered off just now. */
-static int hear(node *self)
+/* Takes what the agent says; the number of frames. `off`, where given: which of them ordered the relay off first. */
+static size_t hear(node *self, size_t *off)
 {
     uint8_t data[256], frame[LONGEST];
     ssize_t got = read(self->master, data, sizeof data), i;
-    int before = self->relay;
+    size_t frames = 0;
 
     for (i = 0; i < got; i++) {
         size_t length = split(&self->split, data[i]);
 
         if (length == 0 || !decode(self->split.kept, length, AGENT_BODY, 2, frame))
             continue;
+        frames++;
+        if (off != NULL && self->relay && frame[6] != ENERGISE)
+            *off = frames;
         self->echo = get16(frame + 2);
         self->relay = frame[6] == ENERGISE;
     }
-    return before && !self->relay;
+    return frames;
 }
 
 static uint64_t motion_until(node *self)
@@ -147,7 +172,7 @@ static int live(uint64_t until_ns)
         for (i = 0; i < 2; i++) {
             int relay = nodes[i].relay;
 
-            (void)hear(&nodes[i]);
+            (void)hear(&nodes[i], NULL);
             if (nodes[i].relay != relay)
                 send_frame(&nodes[i]); /* at once on a change */
         }
@@ -181,33 +206,90 @@ static int until_running(node *self)
     return 1;
 }
 
-/* Opens the contacts and looks until both effects are seen. */
+/* Reads and writes of the far end since the last look, as inotify tells them, put down as of `at_ns`. */
+static void notice(node *self, sighting *seen, uint64_t at_ns)
+{
+    uint8_t data[1024];
+    ssize_t got = read(self->watch, data, sizeof data), at = 0;
+
+    while (at < got) {
+        struct inotify_event event;
+
+        memcpy(&event, data + at, sizeof event);
+        at += (ssize_t)(sizeof event + event.len);
+        if ((event.mask & IN_ACCESS) != 0 && seen->withdrawn_ns == 0)
+            seen->read_ns = at_ns;
+        if ((event.mask & IN_MODIFY) != 0 && seen->written < MOST_FRAMES)
+            seen->written_ns[seen->written++] = at_ns;
+    }
+}
+
+/* Waits for the next thing to see. Between a read and what follows it, nothing: there the harness spins. */
+static void pause_for(node *self, const sighting *seen)
+{
+    struct pollfd polled[2] = {{self->watch, POLLIN, 0}, {self->master, POLLIN, 0}};
+    struct timespec wait = {0, (long)NS_PER_MS};
+    int expected = seen->read_ns != 0 && (seen->withdrawn_ns == 0 || seen->written == 0);
+
+    if (expected && now_ns() - seen->read_ns < SPIN_NS)
+        return;
+    if (expected)
+        wait.tv_nsec = LOOK_NS;
+    (void)ppoll(polled, 2, &wait, NULL);
+}
+
+static void look(node *self, sighting *seen)
+{
+    size_t off = 0, frames;
+
+    notice(self, seen, now_ns());
+    if (seen->withdrawn_ns == 0 && self->words[1] == 0)
+        seen->withdrawn_ns = now_ns();
+    if (seen->written == 0)
+        return; /* reading an empty line in a loop would hold up the far end's write to it */
+    frames = hear(self, &off);
+    if (off != 0 && seen->arrived_ns == 0) {
+        seen->arrived_ns = now_ns();
+        notice(self, seen, seen->arrived_ns); /* written, at the latest, before it arrived */
+        seen->heard += off;
+    } else if (seen->arrived_ns == 0)
+        seen->heard += frames;
+}
+
+static void tell(const node *self, const sighting *seen)
+{
+    size_t which = seen->heard < seen->written ? seen->heard : seen->written;
+
+    if (seen->withdrawn_ns == 0 || seen->arrived_ns == 0 || which == 0)
+        printf("late %s\n", self->who);
+    else
+        printf("sample %s %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", self->who, seen->edge_ns,
+            seen->read_ns, seen->withdrawn_ns, seen->written_ns[which - 1], seen->arrived_ns);
+}
+
+/* Opens the contacts and looks until every effect is seen. */
 static void sample(node *self)
 {
-    const struct timespec look = {0, LOOK_NS};
-    uint64_t edge_ns, withdrawn_ns = 0, ordered_ns = 0;
+    sighting seen;
     uint8_t out[LONGEST + 1];
     size_t length;
 
+    memset(&seen, 0, sizeof seen);
+    (void)hear(self, NULL);
+    notice(self, &seen, 0); /* what was before does not count */
+    memset(&seen, 0, sizeof seen);
     self->contacts = 0;
     length = make_frame(self, out);
-    edge_ns = now_ns();
+    seen.edge_ns = now_ns();
     put(self, out, length);
-    self->due_ns = edge_ns + TICK_NS;
-    while ((withdrawn_ns == 0 || ordered_ns == 0) && now_ns() - edge_ns < LATE_NS) {
-        if (withdrawn_ns == 0 && self->words[1] == 0)
-            withdrawn_ns = now_ns();
-        if (ordered_ns == 0 && hear(self))
-            ordered_ns = now_ns();
+    self->due_ns = seen.edge_ns + TICK_NS;
+    while ((seen.withdrawn_ns == 0 || seen.arrived_ns == 0) && now_ns() - seen.edge_ns < LATE_NS) {
+        pause_for(self, &seen);
+        look(self, &seen);
         keep_up();
-        (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &look, NULL);
     }
-    send_frame(self);
-    if (withdrawn_ns != 0 && ordered_ns != 0)
-        printf("sample %s %llu %llu %llu\n", self->who, (unsigned long long)edge_ns,
-            (unsigned long long)withdrawn_ns, (unsigned long long)ordered_ns);
-    else
-        printf("late %s\n", self->who);
+    send_frame(self); /* the relay has dropped */
+    tell(self, &seen);
 }
 
 /* One after the other, `count` times each, or until something comes on standard input. */
@@ -218,7 +300,7 @@ static void measure(unsigned long count)
     while (done < 2 * count) {
         node *self = &nodes[done % 2];
 
-        if (!until_running(self) || live(now_ns() + NS_PER_MS + pick(2 * TICK_NS)))
+        if (!until_running(self) || live(now_ns() + NS_PER_MS + pick(TICK_NS)))
             break;
         if (!runs(self))
             continue; /* it stopped by itself meanwhile, which is no reaction to us */
@@ -229,6 +311,7 @@ static void measure(unsigned long count)
         self->contacts = 1;
         send_frame(self);
     }
+    nodes[0].contacts = nodes[1].contacts = 1;
     printf("done\n");
 }
 

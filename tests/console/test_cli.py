@@ -1,91 +1,23 @@
 """`guardian` as a person runs it: exit codes, lines, and no traceback, ever (PROTOCOL 7)."""
 
-import asyncio
-import contextlib
 import io
 import json
-import os
 import signal
-import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import pytest
 from rich.console import Console
-from typer.testing import CliRunner
 
-from agent.tokens import load_private_key, load_public_jwk, raw_public_key
-from console.cli import _watch, app
-from console.errors import DONE, FAILED, NO_ANSWER, REFUSED, WRONG_USAGE
+from console.cli import _watch
+from console.errors import DONE, FAILED, NO_ANSWER, REFUSED
 from console.session import Session
 from console.show import ShowText
 from console.told import EventSeen, Problem, StateSeen, Update
 from hil.broker import free_port
-from tests.console.robots import CHALLENGE, GUARDIAN, Site, cause, ends, stages
+from tests.console.robots import CHALLENGE, Site, cause, ends, stages
+from tests.console.running import ended, guardian, program, running
 from tests.console.test_show import event, state
 from tests.waiting import wait_until
-
-ROOT = Path(__file__).parents[2]
-
-
-@dataclass(frozen=True)
-class Ran:
-    """How one run ended."""
-
-    exit_code: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[dict[str, Any]]:
-        """What `--json` printed."""
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-@contextlib.asynccontextmanager
-async def running(*args: str, **env: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "console",
-        *args,
-        cwd=ROOT,
-        env={**os.environ, "GUARDIAN_PROFILE": "", **env},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
-async def ended(process: asyncio.subprocess.Process) -> Ran:
-    out, err = await process.communicate()
-    assert b"Traceback" not in err + out, err.decode()
-    assert process.returncode is not None
-    return Ran(process.returncode, out.decode(), err.decode())
-
-
-async def program(*args: str, **env: str) -> Ran:
-    """As a process of its own, the way a person starts it."""
-    async with running(*args, **env) as process:
-        return await ended(process)
-
-
-async def guardian(*args: str, profile: Path | None = None) -> Ran:
-    """In this process, on a loop of its own: a new one takes most of a second."""
-    return await asyncio.to_thread(run, *args, *(("--profile", str(profile)) if profile else ()))
-
-
-def run(*args: str) -> Ran:
-    result = CliRunner().invoke(app, list(args), env={"GUARDIAN_PROFILE": None})
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    return Ran(result.exit_code, result.stdout, result.stderr)
 
 
 async def test_stop_prints_each_stage_with_its_milliseconds(site: Site, tmp_path: Path) -> None:
@@ -335,74 +267,3 @@ async def test_watch_draws_a_table_on_a_terminal_and_events_above_it(site: Site,
     assert "事件 event  stop" in screen.getvalue()
     assert screen.getvalue().count("noise") == 1
     assert "福小安" in screen.getvalue()
-
-
-# --------------------------------------------------------------------------------------- without a broker
-
-
-@pytest.mark.parametrize(
-    "args",
-    [
-        [],
-        ["dance", "R1"],
-        ["stop"],
-        ["stop", "R1", "--all"],
-        ["stop", "--all", "--group", "hall"],
-        ["stop", "R 1"],
-        ["stop", "--group", "ha/ll"],
-        ["stop", "R1", "--response", "none"],
-        ["stop", "R1", "--timeout", "0"],
-        ["stop", "R1", "--timeout", "soon"],
-        ["stop", "R1", "--reason", "x" * 501],
-        ["stop", "R1", "--protocol", "4"],
-        ["hold"],
-        ["resume"],
-        ["resume", "R1", "R2"],
-        ["ping", "+"],
-        ["watch", "#"],
-        ["watch", "--once"],
-        ["keygen"],
-        ["keygen", "../evil"],
-    ],
-)
-def test_wrong_usage_is_said_before_anything_is_read(args: list[str]) -> None:
-    assert run(*args).exit_code == WRONG_USAGE
-
-
-@pytest.mark.parametrize("command", ["keygen", "stop", "hold", "resume", "ping", "watch"])
-def test_every_command_has_help(command: str) -> None:
-    ran = run(command, "--help")
-
-    assert ran.exit_code == DONE
-    assert "--json" in ran.out
-
-
-def test_a_profile_that_is_not_there_is_named(tmp_path: Path) -> None:
-    ran = run("stop", "R1", "--profile", str(tmp_path / "guardian.toml"))
-
-    assert ran.exit_code == FAILED
-    assert ran.err.splitlines()[1:] == [
-        f"guardian: {tmp_path}/guardian.toml: is not there: make it, or give --profile or GUARDIAN_PROFILE"
-    ]
-
-
-def test_keygen_makes_a_pair_and_prints_the_public_half(tmp_path: Path) -> None:
-    ran = run("keygen", GUARDIAN, "--dir", str(tmp_path))
-
-    private, public = tmp_path / f"{GUARDIAN}.ed25519.pem", tmp_path / f"{GUARDIAN}.ed25519.jwk"
-    assert ran.exit_code == DONE
-    assert json.loads(ran.out) == json.loads(public.read_text("utf-8"))
-    assert load_public_jwk(public) == (GUARDIAN, raw_public_key(load_private_key(private)))
-    assert private.stat().st_mode & 0o777 == 0o600
-    assert str(private) in ran.err
-
-
-def test_keygen_never_overwrites_unless_forced(tmp_path: Path) -> None:
-    first = json.loads(run("keygen", "g.li", "--json", "--dir", str(tmp_path)).out)
-    again = run("keygen", "g.li", "--json", "--dir", str(tmp_path))
-    forced = json.loads(run("keygen", "g.li", "--json", "--force", "--dir", str(tmp_path)).out)
-
-    assert (again.exit_code, json.loads(again.out)["type"]) == (FAILED, "error")
-    assert "g.li.ed25519.pem" in json.loads(again.out)["error"]
-    assert forced["jwk"]["x"] != first["jwk"]["x"]
-    assert forced["private"] == first["private"]

@@ -1,34 +1,25 @@
 """A guardian's session against a real broker: stages, states and events, and who is believed (PROTOCOL 3)."""
 
-import gc
-import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import aiomqtt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.core.responses import Response
-from agent.tokens import MAX_TOKEN_BYTES, KeyFileError, TrustFileError
-from console import link
-from console.belief import Belief
+from agent.tokens import TrustFileError
 from console.errors import (
     DONE,
     FAILED,
     NO_ANSWER,
     REFUSED,
-    MqttLinkError,
     NoAnswerError,
-    ProfileError,
     UnverifiedError,
 )
-from console.link import Packet, refused_topics
 from console.session import Session
-from console.told import EventSeen, LinkSeen, Problem, Stage, StateSeen, Update, outcome
-from hil.broker import free_port
+from console.told import Stage, outcome
 from tests.console.robots import CHALLENGE, GUARDIAN, Site, ends, stages
 
 SHORT_S = 0.3
@@ -149,6 +140,18 @@ async def test_several_commands_at_once_do_not_mix(site: Site, tmp_path: Path) -
     assert names([second, *rest_of_two]) == ["sent", "refused"]
 
 
+def test_the_worst_robot_counts() -> None:
+    def ended(*codes: int | None) -> int:
+        return outcome([Stage(str(number), "x", 0.0, exit_code=code) for number, code in enumerate(codes)])
+
+    assert ended(DONE, DONE) == DONE
+    assert ended(DONE, REFUSED) == REFUSED
+    assert ended(FAILED, REFUSED) == FAILED
+    assert ended(NO_ANSWER, FAILED, REFUSED) == NO_ANSWER
+    assert ended(DONE, None) == FAILED
+    assert ended() == FAILED
+
+
 # -------------------------------------------------------------------------------------------- who is believed
 
 IMPOSTOR = Ed25519PrivateKey.from_private_bytes(b"\x05" * 32)
@@ -230,8 +233,6 @@ async def test_a_key_the_trust_file_does_not_list_is_warned_of(site: Site, tmp_p
 
 
 # ----------------------------------------------------------------------------------------------------- resume
-
-
 async def test_a_resume_carries_what_the_state_shows(site: Site, tmp_path: Path) -> None:
     async with site.robot() as robot, Session(site.profile(tmp_path)) as session:
         await robot.show()
@@ -295,232 +296,3 @@ async def test_without_a_state_nothing_is_resumed(site: Site, tmp_path: Path) ->
     assert (silent.value.exit_code, silent.value.robot_id) == (NO_ANSWER, "R1")
     assert (forged.value.exit_code, forged.value.code) == (FAILED, "bad_signature")
     assert robot.heard == []
-
-
-# ------------------------------------------------------------------------------------------------------ watch
-
-
-async def test_everything_a_robot_tells_is_seen(site: Site, tmp_path: Path) -> None:
-    async with site.robot() as robot, Session(site.profile(tmp_path)) as session:
-        await robot.show()
-        await robot.link(online=True)
-        updates = session.watch(["R1"], timeout_s=20)
-        retained = [await anext(updates), await anext(updates)]
-        await robot.tell("stop", response="hold")
-        event = await anext(updates)
-
-    state = next(update.state for update in retained if isinstance(update, StateSeen))
-    assert (state.epoch, state.challenge, state.causes[0].id) == (7, CHALLENGE, "estop_pressed")
-    assert state.claims["causes"][0]["since"] == 1.5
-    assert LinkSeen("R1", online=True) in retained
-    assert isinstance(event, EventSeen)
-    assert event.event.words == 'stop  {"response": "hold"}'
-
-
-async def test_only_the_robots_asked_for_are_seen(site: Site, tmp_path: Path) -> None:
-    async with site.robot("R1") as one, site.robot("R2") as two, Session(site.profile(tmp_path)) as session:
-        await one.show()
-        await two.show()
-        everyone, second = session.watch(timeout_s=20), session.watch(["R2"], timeout_s=20)
-        seen = {(await anext(everyone)).robot_id, (await anext(everyone)).robot_id}
-        first = await anext(second)
-        await one.tell("noise")
-        await two.tell("signal")
-        only = [first, await anext(second)]
-
-    assert seen == {"R1", "R2"}
-    assert {update.robot_id for update in only} == {"R2"}
-
-
-@pytest.mark.parametrize(
-    ("changes", "code"),
-    [
-        ({"key": IMPOSTOR}, "bad_signature"),
-        ({"aud": "R2"}, "wrong_audience"),
-        ({"epoch": -1}, "malformed"),
-        ({"epoch": "7"}, "malformed"),
-        ({"causes": [{"id": "x"}]}, "malformed"),
-        ({"iss": "R2"}, "bad_signature"),
-    ],
-)
-async def test_a_forged_state_is_a_problem(
-    site: Site, tmp_path: Path, changes: dict[str, Any], code: str
-) -> None:
-    async with site.robot() as robot, Session(site.profile(tmp_path)) as session:
-        updates = session.watch(["R1"], timeout_s=20)
-        await robot.show(**changes)
-        update = await anext(updates)
-
-    assert isinstance(update, Problem)
-    assert (update.robot_id, update.topic, update.code) == ("R1", "state", code)
-    assert update.reason
-
-
-async def test_an_old_state_sent_again_is_a_problem(site: Site, tmp_path: Path) -> None:
-    now_s = time.time()
-    async with site.robot() as robot, Session(site.profile(tmp_path)) as session:
-        updates = session.watch(["R1"], timeout_s=20)
-        await robot.show(iat=now_s)
-        await anext(updates)
-        await robot.show(iat=now_s - 4)
-        within_leeway = await anext(updates)
-        await robot.show(iat=now_s - 60)
-        replayed = await anext(updates)
-
-    assert isinstance(within_leeway, StateSeen)
-    assert isinstance(replayed, Problem)
-    assert replayed.code == "replayed"
-
-
-async def test_noise_in_every_topic_is_a_problem_each(site: Site, tmp_path: Path) -> None:
-    async with site.robot() as robot, Session(site.profile(tmp_path)) as session:
-        updates = session.watch(["R1"], timeout_s=20)
-        await robot.show()
-        await anext(updates)
-        found = []
-        for topic in ("state", "event", "link"):
-            await robot.publish(topic, b"\xff\x00noise")
-            found.append(await anext(updates))
-
-    assert [(update.topic, update.code) for update in found if isinstance(update, Problem)] == [
-        ("state", "malformed"),
-        ("event", "malformed"),
-        ("link", "malformed"),
-    ]
-
-
-async def test_a_watch_ends_in_its_time(site: Site, tmp_path: Path) -> None:
-    async with Session(site.profile(tmp_path)) as session:
-        assert [update async for update in session.watch(["R1"], timeout_s=0.05)] == []
-
-
-# --------------------------------------------------------------------------------------------------- the link
-
-
-async def test_nothing_is_held_back_on_its_way_to_the_broker(site: Site, tmp_path: Path) -> None:
-    async with Session(site.profile(tmp_path)) as session:
-        socket_of_link = session._link._open()._client.socket()
-        assert isinstance(socket_of_link, socket.socket)
-        assert socket_of_link.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
-
-
-async def test_a_session_that_is_not_open_says_so(site: Site, tmp_path: Path) -> None:
-    with pytest.raises(MqttLinkError, match="not connected"):
-        await Session(site.profile(tmp_path)).state("R1")
-
-
-async def test_a_packet_that_is_too_large_is_dropped(site: Site, tmp_path: Path) -> None:
-    """By the broker too: this is what the broker lets through."""
-    async with Session(site.profile(tmp_path)) as session:
-        with session._link.listen() as inbox:
-            for size in (MAX_TOKEN_BYTES + 1, MAX_TOKEN_BYTES):
-                message = aiomqtt.Message("warden/v1/R1/state", b"x" * size, 1, False, 1, None)
-                session._link._hand_on(message)
-            packet = await inbox.get(None)
-
-    assert packet is not None
-    assert len(packet.payload) == MAX_TOKEN_BYTES
-
-
-async def test_only_robots_of_the_trust_file_are_online(site: Site, tmp_path: Path) -> None:
-    belief = Belief(Session(site.profile(tmp_path)).trust, GUARDIAN)
-
-    def told(topic: str) -> Update | None:
-        return belief.update(Packet(topic, b'{"online": true}', 0), {})
-
-    assert told("warden/v1/R1/link") == LinkSeen("R1", online=True)
-    stranger = told("warden/v1/R9/link")
-    assert isinstance(stranger, Problem)
-    assert stranger.code == "unknown_key"
-    assert told("warden/v1/R1/telemetry") is None
-
-
-async def test_a_broker_that_is_not_there_is_named(site: Site, tmp_path: Path) -> None:
-    port = free_port()
-
-    with pytest.raises(MqttLinkError) as caught:
-        async with Session(site.profile(tmp_path, broker=f"mqtts://127.0.0.1:{port}")):
-            pytest.fail("connected to nobody")
-
-    assert caught.value.broker == f"127.0.0.1:{port}"
-    assert "refused" in caught.value.reason
-
-
-# paho drops the socket of a failed handshake without closing it.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-async def test_a_broker_with_a_foreign_certificate_is_refused(site: Site, tmp_path: Path) -> None:
-    other = Site.create(tmp_path / "other")
-
-    with pytest.raises(MqttLinkError, match="CERTIFICATE_VERIFY_FAILED"):
-        async with Session(site.profile(tmp_path, ca=str(other.pki.ca))):
-            pytest.fail("believed a foreign broker")
-
-
-async def test_a_certificate_the_broker_does_not_take_is_an_error(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(link, "CONNECT_TIMEOUT_S", SHORT_S)
-    files = Site.create(tmp_path / "other").pki.person(GUARDIAN)
-
-    with pytest.raises(MqttLinkError, match="alert unknown ca"):
-        async with Session(site.profile(tmp_path, cert=str(files.cert), key=str(files.key))):
-            pytest.fail("the broker took a foreign certificate")
-    gc.collect()
-    assert caplog.records == [], "nothing else is said about it"
-
-
-def test_topics_the_broker_forbids_are_known_by_their_code() -> None:
-    """A mosquitto grants what its acl_file forbids and then sends nothing; other brokers say so."""
-    granted, forbidden = [0, 1, 2], [128, 135]
-
-    assert refused_topics(["a", "b", "c", "d", "e"], [*granted, *forbidden]) == ["d", "e"]
-
-
-async def test_when_the_broker_goes_away_the_command_says_so(tmp_path: Path) -> None:
-    site = Site.create(tmp_path)
-    with site.broker:
-        async with Session(site.profile(tmp_path)) as session:
-            told = session.stop("R1")
-            assert (await anext(told)).stage == "sent"
-            site.broker.kill()
-            with pytest.raises(MqttLinkError):
-                await anext(told)
-            with pytest.raises(MqttLinkError):
-                await all_of(session.ping("R1"))
-            with pytest.raises(MqttLinkError):
-                await session.state("R1")
-
-
-async def test_files_others_can_read_are_refused_before_anything_is_sent(site: Site, tmp_path: Path) -> None:
-    open_key = tmp_path / "open.pem"
-    open_key.write_bytes(site.pki.person(GUARDIAN).signing_key.read_bytes())
-    open_key.chmod(0o644)
-
-    for key in ("signing_key", "key"):
-        with pytest.raises(KeyFileError, match="chmod 600"):
-            Session(site.profile(tmp_path, **{key: str(open_key)}))
-
-
-@pytest.mark.parametrize(("changes", "key"), [({"ca": "cert"}, "ca"), ({"cert": "ca"}, "cert, key")])
-async def test_certificates_that_cannot_be_used_are_named(
-    site: Site, tmp_path: Path, changes: dict[str, str], key: str
-) -> None:
-    junk = tmp_path / "junk.pem"
-    junk.write_text("no certificate", "utf-8")
-
-    with pytest.raises(ProfileError) as caught:
-        Session(site.profile(tmp_path, **dict.fromkeys(changes, str(junk))))
-    assert caught.value.key == key
-    assert "junk.pem" in str(caught.value)
-
-
-def test_the_worst_robot_counts() -> None:
-    def ended(*codes: int | None) -> int:
-        return outcome([Stage(str(number), "x", 0.0, exit_code=code) for number, code in enumerate(codes)])
-
-    assert ended(DONE, DONE) == DONE
-    assert ended(DONE, REFUSED) == REFUSED
-    assert ended(FAILED, REFUSED) == FAILED
-    assert ended(NO_ANSWER, FAILED, REFUSED) == NO_ANSWER
-    assert ended(DONE, None) == FAILED
-    assert ended() == FAILED

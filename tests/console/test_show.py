@@ -8,7 +8,6 @@ import pytest
 from rich.console import Console
 
 from console.board import MAX_PROBLEMS, Board
-from console.link import MAX_WAITING_PACKETS, Inbox, Packet
 from console.messages import Event, MessageError, State, clean
 from console.show import ShowJson, ShowText, update_line
 from console.told import EventSeen, LinkSeen, Problem, StateSeen, Update
@@ -188,14 +187,3 @@ def test_an_event_is_told_in_few_words() -> None:
 def test_a_state_of_the_wrong_shape_is_refused(changes: dict[str, object]) -> None:
     with pytest.raises(MessageError, match=next(iter(changes))):
         state(**changes)
-
-
-async def test_an_inbox_is_bounded() -> None:
-    inbox = Inbox()
-    for number in range(MAX_WAITING_PACKETS + 5):
-        inbox.put(Packet(str(number), b"", 0))
-
-    assert inbox.dropped == 5
-    first = await inbox.get(None)
-    assert first is not None
-    assert first.topic == "0"

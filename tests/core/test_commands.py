@@ -14,91 +14,12 @@ from agent.core.commands import (
     COMMANDS,
     TRAINING_EXPIRED,
     Code,
-    Command,
     Refusal,
-    Seen,
     jti_of,
-    read_command,
 )
 from agent.core.responses import Response
-from agent.core.trust import ALL, Person, Role, encode_base64url
-
-NOW_S = 1_782_792_000.0
-"""2026-06-30, noon in Shenzhen."""
-CHALLENGE = bytes(range(16))
-
-ARGS: dict[str, dict[str, Any]] = {
-    "stop": {"response": "safe_mode", "reason": "有人靠近"},
-    "resume": {"epoch": 7, "challenge": encode_base64url(CHALLENGE), "reason": "checked"},
-    "power_off": {"reason": "smoke"},
-    "request_maintenance": {"reason": "noise"},
-    "maintenance": {"begin": True, "note": "brakes"},
-    "suspend": {"reason": "incident"},
-    "reinstate": {"epoch": 7, "challenge": encode_base64url(CHALLENGE), "evaluation": "passed"},
-    "retire": {"challenge": encode_base64url(CHALLENGE), "reason": "end of life"},
-    "ping": {},
-}
-WHO: dict[str, frozenset[Role]] = {
-    "stop": frozenset(Role),
-    "ping": frozenset(Role),
-    "resume": frozenset({Role.GUARDIAN}),
-    "power_off": frozenset({Role.GUARDIAN}),
-    "request_maintenance": frozenset({Role.GUARDIAN}),
-    "maintenance": frozenset({Role.MAINTAINER}),
-    "suspend": frozenset({Role.DEPARTMENT}),
-    "reinstate": frozenset({Role.DEPARTMENT}),
-    "retire": frozenset({Role.DEPARTMENT}),
-}
-
-
-def role_for(cmd: str) -> Role:
-    return Role.GUARDIAN if Role.GUARDIAN in WHO[cmd] else next(iter(WHO[cmd]))
-
-
-def person(role: Role = Role.GUARDIAN, **changes: object) -> Person:
-    fields: dict[str, Any] = {
-        "kid": "g.li",
-        "name": "李明",
-        "role": role,
-        "key": b"\x01" * 32,
-        "robots": frozenset({"R1"}),
-        "trained_until": date(2026, 12, 31),
-        "revoked": False,
-    }
-    return Person(**{**fields, **changes})
-
-
-def claims(cmd: str, **changes: object) -> dict[str, Any]:
-    return {
-        "iss": "g.li",
-        "aud": "R1",
-        "iat": NOW_S - 1,
-        "exp": NOW_S + 60,
-        "jti": "j-1",
-        "cmd": cmd,
-        "args": ARGS.get(cmd, {}),
-        **changes,
-    }
-
-
-def read(given_claims: dict[str, Any], who: Person | None = None, *, clock_sure: bool = True) -> Command:
-    who = who or person(role_for(str(given_claims.get("cmd", "stop"))))
-    return read_command(
-        given_claims,
-        person=who,
-        kid=who.kid,
-        robot_id="R1",
-        groups=frozenset({"hall"}),
-        now_s=NOW_S,
-        clock_sure=clock_sure,
-    )
-
-
-def refused(given_claims: dict[str, Any], who: Person | None = None, *, clock_sure: bool = True) -> Refusal:
-    with pytest.raises(Refusal) as caught:
-        read(given_claims, who, clock_sure=clock_sure)
-    assert str(caught.value) == f"{caught.value.code.value}: {caught.value.detail}"
-    return caught.value
+from agent.core.trust import ALL, Role
+from tests.core.orders import ARGS, NOW_S, WHO, claims, person, read, refused, role_for
 
 
 def test_the_tables_here_and_there_name_the_same_commands() -> None:
@@ -121,36 +42,6 @@ def test_a_command_in_order_is_read(cmd: str) -> None:
     assert (command.cmd, command.kid, command.role) == (cmd, "g.li", role_for(cmd))
     assert (command.jti, command.iat, command.exp) == ("j-1", NOW_S - 1, NOW_S + 60)
     assert command.notes == ()
-
-
-def test_args_are_typed() -> None:
-    stop, resume, reinstate = (read(claims(cmd)).args for cmd in ("stop", "resume", "reinstate"))
-
-    assert (stop.response, stop.reason) == (Response.SAFE_MODE, "有人靠近")
-    assert (resume.epoch, resume.challenge, resume.reason) == (7, CHALLENGE, "checked")
-    assert (reinstate.epoch, reinstate.challenge, reinstate.evaluation) == (7, CHALLENGE, "passed")
-    maintenance = read(claims("maintenance")).args
-    assert (maintenance.begin, maintenance.note) == (True, "brakes")
-    assert read(claims("retire")).args.reason == "end of life"
-
-
-def test_what_may_be_left_out_has_its_default() -> None:
-    assert read(claims("stop", args={})).args.response is Response.EMERGENCY_STOP
-    assert read(claims("stop", args={})).args.reason == ""
-    assert read(claims("maintenance", args={"begin": False})).args.note == ""
-    bare = {name: value for name, value in ARGS["resume"].items() if name != "reason"}
-    assert read(claims("resume", args=bare)).args.reason == ""
-
-
-@pytest.mark.parametrize("response", [Response.HOLD, Response.SAFE_MODE, Response.EMERGENCY_STOP])
-def test_a_stop_has_three_strengths(response: Response) -> None:
-    assert read(claims("stop", args={"response": response.label})).args.response is response
-
-
-def test_a_challenge_may_be_padded() -> None:
-    padded = encode_base64url(CHALLENGE) + "=="
-
-    assert read(claims("resume", args={**ARGS["resume"], "challenge": padded})).args.challenge == CHALLENGE
 
 
 @pytest.mark.parametrize("cmd", COMMANDS)
@@ -274,99 +165,6 @@ def test_a_claim_that_is_not_known_is_refused_unless_it_comes_with_a_stop() -> N
     assert read(claims("stop", nbf=0)).cmd == "stop"
 
 
-BAD_ARGS: dict[str, dict[str, list[object]]] = {
-    "resume": {
-        "epoch": [-1, 2**33 + 1, True, 1.0, "7", None],
-        "challenge": [encode_base64url(bytes(15)), encode_base64url(bytes(17)), "", "====", "é", 5, None],
-        "reason": ["x" * 501, 5, None],
-        "force": [True],
-    },
-    "reinstate": {"evaluation": ["", " \t", "x" * 501, None], "epoch": [-1], "challenge": [""]},
-    "retire": {"challenge": [None], "reason": ["", None]},
-    "suspend": {"reason": ["", "  ", 5]},
-    "maintenance": {"begin": [0, 1, "true", None], "note": ["x" * 501]},
-    "request_maintenance": {"reason": [5]},
-    "ping": {"reason": [""]},
-}
-
-
-@pytest.mark.parametrize(
-    ("cmd", "name", "value"),
-    [(cmd, name, value) for cmd, bad in BAD_ARGS.items() for name, values in bad.items() for value in values],
-)
-def test_args_are_checked(cmd: str, name: str, value: object) -> None:
-    refusal = refused(claims(cmd, args={**ARGS[cmd], name: value}))
-
-    assert refusal.code is Code.MALFORMED
-    assert name in refusal.detail
-
-
-@pytest.mark.parametrize(
-    ("cmd", "name"),
-    [
-        ("resume", "epoch"),
-        ("resume", "challenge"),
-        ("reinstate", "epoch"),
-        ("reinstate", "challenge"),
-        ("reinstate", "evaluation"),
-        ("retire", "challenge"),
-        ("retire", "reason"),
-        ("suspend", "reason"),
-        ("maintenance", "begin"),
-    ],
-)
-def test_args_are_required(cmd: str, name: str) -> None:
-    refusal = refused(claims(cmd, args={key: value for key, value in ARGS[cmd].items() if key != name}))
-
-    assert refusal.code is Code.MALFORMED
-    assert name in refusal.detail
-
-
-def test_the_ends_of_the_ranges_are_inside() -> None:
-    for epoch in (0, 2**33):
-        assert read(claims("resume", args={**ARGS["resume"], "epoch": epoch})).args.epoch == epoch
-    assert len(read(claims("suspend", args={"reason": "x" * 500})).args.reason) == 500
-    assert read(claims("ping", jti="x" * 64)).jti == "x" * 64
-
-
-@pytest.mark.parametrize("args", [None, [], "stop", 5])
-def test_args_are_an_object(args: object) -> None:
-    assert refused(claims("ping", args=args)).code is Code.MALFORMED
-    missing = claims("ping")
-    del missing["args"]
-    assert refused(missing).code is Code.MALFORMED
-
-
-UNREADABLE: list[object] = [
-    None,
-    [],
-    {"response": "none"},
-    {"response": "suspend"},
-    {"response": 5},
-    {"response": ["hold"]},
-    {"response": "hold ", "reason": "r"},
-    {"speed": 0},
-]
-
-
-@pytest.mark.parametrize("args", UNREADABLE)
-def test_a_trusted_persons_stop_is_never_refused_for_its_args(args: object) -> None:
-    command = read(claims("stop", args=args))
-
-    assert command.args.response is Response.EMERGENCY_STOP
-    assert command.notes == (ARGS_UNREAD,)
-
-
-def test_what_can_be_read_of_a_stop_is_kept() -> None:
-    held = read(claims("stop", args={"response": "hold", "reason": "x" * 501}))
-    missing = claims("stop")
-    del missing["args"]
-
-    assert (held.args.response, held.args.reason, held.notes) == (Response.HOLD, "", (ARGS_UNREAD,))
-    assert read(missing).notes == (ARGS_UNREAD,)
-    assert read(claims("power_off", args={"reason": 5})).notes == (ARGS_UNREAD,)
-
-
 def test_all_that_was_waived_is_noted() -> None:
     untrained = person(trained_until=date(2020, 1, 1))
     late = claims("stop", iat=NOW_S - 1000, exp=NOW_S - 900, args=None)
@@ -443,65 +241,3 @@ def test_whatever_is_claimed_it_is_read_or_refused(
         command = read(claims(cmd) | changes, person(role_for(cmd)), clock_sure=clock_sure)
         assert command.cmd in COMMANDS
         assert command.args.response in {None, Response.HOLD, Response.SAFE_MODE, Response.EMERGENCY_STOP}
-
-
-# ---------------------------------------------------------------------------------------------- repeated jtis
-
-
-def test_a_repeated_jti_gets_the_first_answer() -> None:
-    seen: Seen[str] = Seen()
-
-    assert seen.first_answer("g.li", "j", NOW_S) is None
-    assert seen.remember("g.li", "j", exp=NOW_S + 60, answer="first", now_s=NOW_S) == "first"
-    assert seen.remember("g.li", "j", exp=NOW_S + 60, answer="second", now_s=NOW_S + 1) == "first"
-    assert seen.first_answer("g.li", "j", NOW_S + 2) == "first"
-    assert seen.first_answer("g.wang", "j", NOW_S) is None, "a jti is its giver's own"
-    assert len(seen) == 1
-
-
-def test_an_answer_is_kept_until_the_command_could_not_be_taken_any_more() -> None:
-    seen: Seen[str] = Seen()
-    seen.remember("g.li", "ahead", exp=NOW_S + 124, answer="a", now_s=NOW_S)
-    seen.remember("g.li", "past", exp=NOW_S - 9999, answer="b", now_s=NOW_S)
-
-    assert seen.first_answer("g.li", "ahead", NOW_S + 129) == "a"
-    assert seen.first_answer("g.li", "ahead", NOW_S + 129.1) is None
-    assert seen.first_answer("g.li", "past", NOW_S + 125) == "b", "taken under an unsure clock"
-    assert seen.first_answer("g.li", "past", NOW_S + 125.1) is None
-    assert seen.remember("g.li", "past", exp=NOW_S, answer="new", now_s=NOW_S + 200) == "new"
-
-
-def test_nobody_pushes_out_anothers_answers() -> None:
-    seen: Seen[int] = Seen(per_kid=4)
-    seen.remember("g.li", "mine", exp=NOW_S, answer=1, now_s=NOW_S)
-    for number in range(100):
-        seen.remember("g.wang", f"flood-{number}", exp=NOW_S, answer=-number, now_s=NOW_S + number / 1000)
-
-    assert seen.first_answer("g.li", "mine", NOW_S + 1) == 1
-    assert [seen.first_answer("g.wang", f"flood-{number}", NOW_S + 1) for number in range(95, 100)] == [
-        None,
-        -96,
-        -97,
-        -98,
-        -99,
-    ]
-    assert len(seen) == 5
-
-
-def test_a_kid_has_room_for_more_than_a_person_gives_in_two_minutes() -> None:
-    seen: Seen[int] = Seen()
-    for number in range(200):
-        seen.remember("g.li", str(number), exp=NOW_S, answer=number, now_s=NOW_S)
-
-    assert len(seen) == 128
-
-
-def test_what_is_over_goes_before_what_is_not() -> None:
-    seen: Seen[str] = Seen(per_kid=2)
-    seen.remember("g.li", "old", exp=NOW_S, answer="old", now_s=NOW_S)
-    seen.remember("g.li", "new", exp=NOW_S, answer="new", now_s=NOW_S + 200)
-    seen.remember("g.li", "newest", exp=NOW_S, answer="newest", now_s=NOW_S + 201)
-
-    assert seen.first_answer("g.li", "new", NOW_S + 202) == "new"
-    assert seen.first_answer("g.li", "newest", NOW_S + 202) == "newest"
-    assert len(seen) == 2

@@ -75,11 +75,14 @@ class InputRules(ABC):
     def rig(self, tmp_path: Path) -> Iterator[InputRig]: ...
 
     def test_nothing_is_known_before_the_first_word(self, rig: InputRig) -> None:
-        for prepare in (lambda: None, rig.device.open):
-            prepare()
-            reading = rig.device.reading(rig.input_name, rig.host.time_ns)
+        before = rig.device.reading(rig.input_name, rig.host.time_ns)
+        rig.device.open()
+        rig.host.tick(rig.device, 1_000)
+        after = rig.device.reading(rig.input_name, rig.host.time_ns)
+        for reading in (before, after):
             assert (reading.value, reading.second, reading.quality) == (None, None, Quality.STALE)
             assert 0 < len(reading.detail) <= 120
+        assert rig.host.changes == 0
 
     def test_a_closed_contact_reads_true_and_good(self, rig: InputRig) -> None:
         rig.start()

@@ -110,13 +110,13 @@ async def test_nothing_acknowledged_is_lost_and_nothing_is_kept_twice(tmp_path: 
                 found = numbers(recorder.folder)
                 for sender, count in zip(senders, acknowledged, strict=True):
                     assert found.get(sender.boot, [])[:count] == list(range(1, count + 1))
-        recorder.start()
+            recorder.start()
+            await wait_until(lambda: all(sender.acknowledged > QUEUE for sender in senders))
         await wait_until(lambda: not any(sender.sink.pending for sender in senders))
     finally:
         recorder.kill()
         for sender in senders:
             sender.sink.close()
-    assert all(sender.emitted > QUEUE for sender in senders)
     found = numbers(recorder.folder)
     for sender in senders:
         assert found[sender.boot] == list(range(1, sender.emitted + 1))

@@ -176,6 +176,11 @@ def test_another_gap_than_the_noted_one_is_not_explained(tmp_path: Path, noted: 
     assert (report.exit_code, report.gaps_unexplained) == (INCOMPLETE, 1)
 
 
+def test_a_note_explains_only_the_gap_right_after_it(tmp_path: Path) -> None:
+    write(tmp_path, [*records(1, 1), loss(1, 3, 7), *records(2, 2), *records(8, 9)])
+    assert verify(tmp_path).exit_code == INCOMPLETE
+
+
 def test_a_note_explains_one_gap_only(tmp_path: Path) -> None:
     write(tmp_path, [*records(1, 2), loss(1, 3, 7), *records(8, 9), *records(12, 12)])
     report = verify(tmp_path)

@@ -97,6 +97,12 @@ def test_the_first_frame_ends_whatever_half_frame_is_on_the_wire(rig: NodeRig) -
     assert (len(first), len(second), len(third), len(rest)) == (0, AGENT_LENGTH, AGENT_LENGTH, 0)
 
 
+def test_before_anything_is_heard_the_echo_is_0(rig: NodeRig) -> None:
+    rig.device.open()
+    rig.device.tick(rig.host.time_ns)
+    assert rig.await_orders(bool)[0].echo == 0
+
+
 def test_a_node_that_is_not_proven_yet_gets_its_echo(rig: NodeRig) -> None:
     """Otherwise neither side could be the first to believe the other."""
     rig.device.open()

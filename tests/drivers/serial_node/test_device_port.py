@@ -101,6 +101,14 @@ def test_close_within_the_call_that_tells_ends_the_burst(rig: NodeRig) -> None:
     assert rig.device.counters["frames_good"] == 2
 
 
+def test_a_closed_port_is_free_for_others(rig: NodeRig) -> None:
+    rig.start()
+    with pytest.raises(LineError):
+        SerialLine(str(rig.link), 115200)
+    rig.device.close()
+    SerialLine(str(rig.link), 115200).close()
+
+
 def test_close_of_a_lost_line_is_quiet(rig: NodeRig) -> None:
     rig.start()
     rig.end.unplug()
