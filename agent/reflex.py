@@ -151,13 +151,21 @@ class Reflex:
         times, started_ns = self.plan.times, self.channel.started_ns
         active.update(watch_peer(self.plan.rows, times, started_ns, self.peer, now_ns))
         active.update(self.outputs.faults(now_ns, started_ns, times.start_grace_ns))
-        if not self.shell.sink.connected and now_ns - self._recorder_seen_ns > times.recorder_lost_ns:
-            active["recorder_lost"] = Demand()
-        elif self.shell.sink.connected:
+        if self._recorder_keeps():
             self._recorder_seen_ns = now_ns
+        elif now_ns - self._recorder_seen_ns > times.recorder_lost_ns:
+            active["recorder_lost"] = Demand()
         # Whether remote still stops is known only from remote.
         unknown = self.verdict.unknown if self.peer.connected else self.verdict.unknown | {PEER_STOP}
         return Sample(active, unknown, self.verdict.unreset)
+
+    def _recorder_keeps(self) -> bool:
+        """Connected, and what it was given is soon on the disk: one that hangs keeps nothing either."""
+        oldest_ns = self.shell.sink.oldest_pending_boottime_ns
+        if oldest_ns is None:
+            return self.shell.sink.connected
+        waiting_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - oldest_ns
+        return self.shell.sink.connected and waiting_ns < self.plan.times.recorder_lost_ns
 
     def _look_at_wall(self, now_ns: int) -> None:
         if self._zone is not None and now_ns >= self._wall_due_ns:

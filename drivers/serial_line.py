@@ -36,7 +36,7 @@ class SerialLine:
         try:
             # The lock is flock's, which ends with the process: TIOCEXCL would outlive a killed one as long as
             # anybody (the far end of a pseudo-terminal) holds the port.
-            self._serial = serial.Serial(path, baud, timeout=0, write_timeout=0, exclusive=True)
+            self._serial = serial.Serial(path, baud, exclusive=True)
         except (OSError, termios.error) as error:
             raise LineError(path, _reason(error)) from error
         self._fd: int = self._serial.fileno()

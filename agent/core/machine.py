@@ -115,7 +115,7 @@ class _Changes:
     raised: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     cleared: list[str] = field(default_factory=list)
-    worse: bool = False
+    altered: bool = False
     stop: bool = False
     """A stop came, or grew worse."""
 
@@ -129,7 +129,7 @@ def step(
     kept = _clear(rows, seen, inputs, now_ns, inputs.durable_epoch >= state.epoch, changes)
     response = max((cause.response for cause in kept), default=Response.NONE)
     rose = response.stops and response > state.response
-    changed = bool(changes.raised or changes.gone or changes.cleared or changes.worse)
+    changed = bool(changes.raised or changes.gone or changes.cleared or changes.altered)
     renewed = changed or inputs.granted or inputs.refused
     # A state taken up from the latch file has causes and no response yet.
     if not renewed and kept == state.causes and response == state.response:
@@ -189,13 +189,15 @@ def _update(
         changes.gone.append(cause.key)
         return replace(cause, active=False, gone_ns=now_ns)
     asked_response, asked_clear = _asked(rows, cause.key, demand)
-    response, clear = max(cause.response, asked_response), max(cause.clear, asked_clear)
+    # A mirrored stop is as bad as the other channel says now; one of our own is as bad as it ever was.
+    response = asked_response if cause.key == PEER_STOP else max(cause.response, asked_response)
+    clear = max(cause.clear, asked_clear)
     if not cause.active:
         changes.raised.append(cause.key)
     elif response == cause.response and clear == cause.clear:
         return cause
-    changes.worse = True
-    changes.stop |= response.stops
+    changes.altered = True
+    changes.stop |= response.stops and (not cause.active or response > cause.response)
     detail = demand.detail or cause.detail
     return replace(cause, response=response, clear=clear, active=True, gone_ns=0, detail=detail)
 
@@ -215,7 +217,7 @@ def _clear(
             kept.append(acked)
         elif cause.clear == Clear.REEVALUATION:
             # Approved by the department, and still stopped: starting is a guardian's resume (PROTOCOL 3).
-            changes.worse = True
+            changes.altered = True
             kept.append(
                 replace(acked, response=min(acked.response, Response.EMERGENCY_STOP), clear=Clear.RESUME)
             )

@@ -81,3 +81,12 @@ def challenge_fits(channel: str, state: State, challenge: bytes) -> bool:
     """Whether a challenge carries this channel's present half."""
     fits = len(challenge) == CHALLENGE_BYTES
     return fits and hmac.compare_digest(challenge[HALVES[channel]], state.half)
+
+
+def stopped_since(state: State, moment_ns: int) -> bool:
+    """Whether a stop of this channel's own came, or came again, after a moment, and its condition is gone.
+
+    A resume that was asked for before that moment does not cover it, even where the epoch did not grow.
+    """
+    own = (cause for cause in state.causes if cause.key != PEER_STOP and cause.response.stops)
+    return any(cause.gone_ns > moment_ns for cause in own)

@@ -18,8 +18,9 @@ from agent.core.resume import (
     blockers,
     challenge_fits,
     refusal,
+    stopped_since,
 )
-from tests.core.factories import BEFORE, FRESH, cause, stopped
+from tests.core.factories import BEFORE, FRESH, NOW_NS, cause, stopped
 
 NOTHING: frozenset[str] = frozenset()
 REFLEX, REMOTE = BEFORE, FRESH
@@ -158,3 +159,19 @@ def test_an_active_suspension_is_named_for_what_ends_it() -> None:
 def test_a_device_that_wants_its_reset_matters_while_its_condition_is_there_too() -> None:
     state = stopped(replace(UNRESET, active=True))
     assert blockers(state, UNRESET_KEYS) == (Code.CAUSE_ACTIVE,)
+
+
+@pytest.mark.parametrize(
+    ("what", "came"),
+    [
+        (cause("guardian_stop", gone_ns=NOW_NS + 1), True),
+        (cause("guardian_stop", gone_ns=NOW_NS), False),
+        (cause("guardian_stop", gone_ns=0, active=True), False),
+        (cause("clock_jump", response=Response.WARN, gone_ns=NOW_NS + 1), False),
+        (cause(PEER_STOP, gone_ns=NOW_NS + 1), False),
+    ],
+    ids=["after", "before", "active", "warning", "mirrored"],
+)
+def test_a_stop_that_came_again_after_a_resume_was_asked_for_is_seen(what: Cause, came: bool) -> None:
+    """One that is there still is a blocker; the mirrored stop goes as the other channel resumes."""
+    assert stopped_since(stopped(cause("robot_gone", gone_ns=5), what), NOW_NS) == came

@@ -154,6 +154,7 @@ def test_a_port_that_dies_while_it_is_set_up_is_let_go(pair: Pair, monkeypatch: 
 
     with monkeypatch.context() as patch:
         patch.setattr(tty, "setraw", die)
-        with pytest.raises(LineError, match=os.strerror(errno.EIO)):
+        with pytest.raises(LineError) as caught:
             SerialLine(pair.path, 115200)
     SerialLine(pair.path, 115200).close()
+    assert caught.value.reason == os.strerror(errno.EIO)  # and its traceback held the first one until here

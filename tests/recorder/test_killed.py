@@ -18,7 +18,7 @@ from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("reflex", "remote", "monitor")
-KILLS = 12
+KILLS = 9
 QUEUE = 300
 """Events that a sender lets wait before it pauses: more than the window, less than its capacity."""
 

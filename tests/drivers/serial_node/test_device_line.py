@@ -182,6 +182,8 @@ def test_an_order_to_de_energise_overtakes_what_a_stalled_line_holds(rig: NodeRi
     orders = rig.await_orders(lambda orders: bool(orders) and orders[-1].energise == 0)
     assert orders[-1].seq == rig.device._seq
     assert len(orders) < taken / 2
+    rig.device.tick(rig.host.time_ns)
+    assert rig.device._seq == orders[-1].seq, "what went out whole is not due again"
 
 
 @pytest.mark.parametrize("energise", [True, False])

@@ -1,0 +1,43 @@
+"""Input edge -> permit withdrawn and relay order written."""
+
+from hil.bench.figures import Figure
+from hil.bench.rig import Rig
+from hil.bench.samples import OURS, REFERENCE, SEED, Bound, Leg, Samples
+
+ANSWER_S = 10.0
+_LOADED = Figure(ratio={"p50": 1.5, "p99": 2.0, "p99.9": 2.0})
+LEGS = (
+    Leg("read", "读到输入", "edge read from the line"),
+    Leg("withdrawn", "许可撤回", "permit withdrawn", loaded=_LOADED),
+    Leg("written", "继电器指令写出", "relay order written", loaded=_LOADED),
+    Leg("arrived", "指令到达节点", "relay order at the node"),
+)
+"""In the order in which node.c tells them."""
+
+
+def measure(rig: Rig, bound: Bound, samples: Samples) -> None:
+    """The harness alternates by itself; here its lines are taken, and a robot that stays stopped is resumed."""
+    rig.bring_up()
+    rig.guardian.hang_up()
+    rig.node.say(f"run {bound.count} {SEED}")
+    ending = False
+    while (words := rig.node.hear(ANSWER_S)) != ["done"]:
+        _take(rig, words, samples)
+        if not ending and bound.over and samples.legs:
+            ending = True
+            rig.node.say("end")
+
+
+def _take(rig: Rig, words: list[str], samples: Samples) -> None:
+    kind, who = words[:2] if len(words) > 1 else ("silent", "node")
+    if kind == "sample":
+        edge_ns, *effects = map(int, words[2:])
+        for leg, effect_ns in zip(LEGS, effects, strict=True):
+            samples.add(leg.name, OURS if who == "ours" else REFERENCE, effect_ns - edge_ns)
+        if who == "reference":
+            samples.on_sample()
+        return
+    samples.incidents[f"{kind}: {who}"] += 1
+    if (kind, who) == ("stuck", "ours"):
+        rig.bring_up()
+        rig.guardian.hang_up()

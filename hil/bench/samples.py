@@ -1,0 +1,90 @@
+"""What a measurement is given and what it gives: legs, bounds, samples."""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from hil.bench.figures import Figure
+from hil.bench.program import Program, ProgramError
+
+OURS, REFERENCE = "warden", "C"
+SEED = 20240501
+TICK_S = 0.01
+"""A module's own beat: samples are spread over its phases."""
+SEEN_S = 8.0
+"""The watcher itself gives up after 5 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """From the path's beginning to one effect. `figure` counts always, `loaded` only with busy cores."""
+
+    name: str
+    zh: str
+    en: str
+    figure: Figure = Figure()
+    loaded: Figure = Figure()
+
+    def wanted(self, *, loaded: bool) -> Figure:
+        """All that counts in one condition."""
+        return self.figure | self.loaded if loaded else self.figure
+
+
+@dataclass(slots=True)
+class Samples:
+    """What one path gave in one condition: (leg, who) -> nanoseconds; and what went otherwise than planned."""
+
+    on_sample: Callable[[], None] = lambda: None
+    legs: dict[tuple[str, str], list[int]] = field(default_factory=lambda: defaultdict(list))
+    incidents: Counter[str] = field(default_factory=Counter)
+
+    def add(self, leg: str, who: str, nanoseconds: int) -> None:
+        """One number."""
+        self.legs[leg, who].append(nanoseconds)
+
+    def add_seen(self, leg: str, who: str, begun_ns: int, seen_ns: int | None) -> None:
+        """The time between; an incident when nothing was seen."""
+        if seen_ns is None:
+            self.incidents[f"late: {who}"] += 1
+        else:
+            self.add(leg, who, seen_ns - begun_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """When a measurement ends: after `count` samples of each, or at `until_s` (time.monotonic)."""
+
+    count: int
+    until_s: float
+
+    @property
+    def over(self) -> bool:
+        """Whether the time is up."""
+        return time.monotonic() >= self.until_s
+
+    def turns(self) -> Iterator[int]:
+        """Numbers the samples; always at least one."""
+        for number in range(self.count):
+            if number and self.over:
+                return
+            yield number
+
+
+class Watch:
+    """The program `watch`: armed first, asked afterwards."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+
+    def arm(self, permit: int | None) -> None:
+        """Looks from now on at that permit; None: at what all of them permit, by the robot's reader."""
+        self._program.say("stopped" if permit is None else f"withdrawn {permit}")
+        self._program.expect("armed", SEEN_S)
+
+    def seen_ns(self) -> int | None:
+        """When it was withdrawn (CLOCK_MONOTONIC); None after 5 s."""
+        words = self._program.hear(SEEN_S)
+        if words[:1] not in (["seen"], ["late"]):
+            raise ProgramError("watch", f"said {' '.join(words) or 'nothing'!r}")
+        return int(words[1]) if words[0] == "seen" else None
