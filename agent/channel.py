@@ -121,10 +121,10 @@ class Channel:
     def _first_state(self, found: latch.Latched, now_ns: int) -> State:
         """The permit file tells the last epoch exactly.
 
-        After a power cut it is gone, and one stop may have been counted that never reached the disk:
-        leave its number out.
+        After a power cut it is gone, and stops may have been counted that never reached the disk: leave
+        their numbers out.
         """
-        lost = 0 if self._permit.found is not None or not found.epoch else 1
+        lost = 0 if self._permit.found is not None or not found.epoch else _UNSAVED_STOPS
         epoch = max(found.epoch + lost, self._permit_epoch())
         wall_ns = time.time_ns()
         causes = tuple(
@@ -138,7 +138,7 @@ class Channel:
     @property
     def latched_keys(self) -> frozenset[str]:
         """The keys that are latched now, for `evaluate.remember` after a restart."""
-        return frozenset(cause.key for cause in self.state.causes if cause.active or not cause.acked_until_ns)
+        return frozenset(cause.key for cause in self.state.causes)
 
     # --------------------------------------------------------------------------------------- the stop path
 
@@ -355,5 +355,8 @@ class Channel:
         self._saver.close()
 
 
+_UNSAVED_STOPS = 64
+"""More than can be counted before one of them is on the disk: nothing leaves a stop before it is saved, so
+each response counts at most once (hold, safe mode, …), and a mirrored stop a few times more."""
 _EPOCH_BASE_S = 1_700_000_000
 """Epochs taken from the clock count seconds from here (2023-11-14): above any count of stops, inside u32."""

@@ -161,16 +161,13 @@ class Saver:
         self._ticket = 0
         self._closing = False
         self._wake = threading.Condition()
-        before = threading.stack_size(_STACK_BYTES)
-        try:
-            # Not a daemon: an ordered end waits for the last save (`close`).
-            self._thread = threading.Thread(target=self._run, name="latch")
-            self._thread.start()
-        finally:
-            threading.stack_size(before)
+        # Not a daemon: an ordered end waits for the last save (`close`).
+        self._thread = threading.Thread(target=self._run, name="latch")
 
     def save(self, data: bytes) -> int:
         """Returns at once with this data's ticket."""
+        if self._thread.ident is None:
+            self._start()
         with self._wake:
             self._ticket += 1
             self._wanted = (self._ticket, data)
@@ -182,7 +179,16 @@ class Saver:
         with self._wake:
             self._closing = True
             self._wake.notify()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _start(self) -> None:
+        """With the first save: a module that fails before it has nothing to save, and must be able to end."""
+        before = threading.stack_size(_STACK_BYTES)
+        try:
+            self._thread.start()
+        finally:
+            threading.stack_size(before)
 
     def _run(self) -> None:
         while (item := self._next()) is not None:

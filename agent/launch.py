@@ -84,17 +84,24 @@ class Launcher:
     async def _keep(self, child: Child) -> None:
         while True:
             begun_s = time.monotonic()
-            child.process = await self._spawn(child.row)
-            code = await child.process.wait()
+            how = await self._live(child)
             if not child.ready.is_set():
-                self._failed = f"{child.row.name} could not be started"
+                self._failed = f"{child.row.name} could not be started ({how})"
                 self._stop.set()
                 return
-            sys.stderr.write(f"warden: {child.row.name} ended ({_words(code)}), starting it again\n")
+            sys.stderr.write(f"warden: {child.row.name} ended ({how}), starting it again\n")
             quick = time.monotonic() - begun_s < 5
             child.quick_ends = child.quick_ends + 1 if quick else 0
             wait_s = child.row.restart_delay_ms / 1000 * 2 ** min(child.quick_ends, 6)
             await asyncio.sleep(min(wait_s, LONGEST_WAIT_S))
+
+    async def _live(self, child: Child) -> str:
+        """One life of a module; how it ended."""
+        try:
+            child.process = await self._spawn(child.row)
+        except OSError as error:  # no process, no memory: that may pass
+            return str(error.strerror)
+        return _words(await child.process.wait())
 
     async def _spawn(self, row: Process) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
@@ -153,7 +160,12 @@ def _pass_on_ready() -> None:
 
 
 def _words(code: int) -> str:
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
+    if code >= 0:
+        return f"exit {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:  # a real-time signal has no name
+        return f"signal {-code}"
 
 
 def run_all(plan: Plan) -> int:

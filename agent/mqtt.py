@@ -132,7 +132,8 @@ class MqttLink:
                     pass
         except aiomqtt.MqttError as error:
             return str(error)[:200]
-        except (OSError, ssl.SSLError) as error:
+        # ValueError: what the resolver says to a host name that cannot be one (UnicodeError).
+        except (OSError, ValueError) as error:
             return f"{type(error).__name__}: {error}"[:200]
         return "closed"
 
@@ -187,7 +188,7 @@ def tls_context(plan: RemotePlan) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_verify_locations(plan.ca)
     if plan.cert:
-        context.load_cert_chain(plan.cert, plan.key)
+        context.load_cert_chain(plan.cert, plan.key, password="")  # never asks at a terminal
     return context
 
 

@@ -14,6 +14,7 @@ from agent.core.commands import Code
 from agent.core.machine import Outcome
 from agent.core.peer import PeerView
 from agent.core.plan import Plan
+from agent.core.resume import HALF_BYTES
 from agent.dialogue import Entry
 from agent.mqtt import SLOW_ROUND_TRIP_S, MqttLink, Outgoing
 
@@ -125,7 +126,9 @@ class Publisher:
             "seq": self._sequence,
             "response": worst.label,
             "epoch": own.epoch + peer.epoch,
-            "challenge": base64.urlsafe_b64encode(peer.half + own.half).rstrip(b"=").decode(),
+            "challenge": base64.urlsafe_b64encode((peer.half or bytes(HALF_BYTES)) + own.half)
+            .rstrip(b"=")
+            .decode(),
             "causes": sorted(causes, key=_since),
             "blockers": sorted({*channel.blockers, *peer.blockers}),
             "channels": {

@@ -27,7 +27,7 @@ from agent.gate import load_gate
 from agent.link import Connection, Message
 from agent.outputs import Outputs
 from agent.peer_link import channel_state, read_state
-from agent.permit import PermitWriter
+from agent.permit import PermitReader, PermitWriter
 from agent.robot_link import RobotLink
 from agent.shell import TICK_NS, Shell, Ticker
 from agent.tokens import TokenError
@@ -86,6 +86,7 @@ class Reflex:
         self.memory = ev.remember(plan, self.channel.latched_keys, now_ns)
         self.verdict = ev.Verdict()
         self.peer = UNHEARD
+        self._other_permit = PermitReader(self.shell.folder / "remote.permit")
         self._peer_connection: Connection | None = None
         self._zone = ZoneInfo(plan.envelope.timezone) if plan.envelope.hours or plan.envelope.days else None
         self._wall: WallTime | None = None
@@ -112,6 +113,7 @@ class Reflex:
         if self.ticker is not None:
             self.ticker.close()
         self.robot.close()
+        self._other_permit.close()
         self.shell.close()
 
     # --------------------------------------------------------------------------------------- what wakes it
@@ -176,7 +178,8 @@ class Reflex:
     # ------------------------------------------------------------------------------------ the robot's side
 
     def _robot_epoch(self) -> int:
-        return self.channel.state.epoch + self.peer.epoch
+        """As the robot reads it: the sum of the two permits' epochs (PROTOCOL 1)."""
+        return self.channel.state.epoch + self._other_permit.read().epoch
 
     def _welcome(self) -> Mapping[str, object]:
         return {

@@ -217,11 +217,12 @@ def run_module(make: Callable[[Plan, asyncio.AbstractEventLoop], Module], plan: 
     if parent_pid:
         _end_with_parent(parent_pid)
     loop = asyncio.new_event_loop()
-    ended: list[int] = []
+    # Not `loop.stop`: what `start` and `close` run on the loop must come to its own end.
+    ended: asyncio.Future[int] = loop.create_future()
 
     def end(code: int) -> None:
-        ended.append(code)
-        loop.stop()
+        if not ended.done():
+            ended.set_result(code)
 
     loop.set_exception_handler(lambda _, context: end(_fault(context)))
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -231,13 +232,13 @@ def run_module(make: Callable[[Plan, asyncio.AbstractEventLoop], Module], plan: 
         module.start()
         module.shell.settle()
         module.shell.notifier.ready()
-        loop.run_forever()
+        code = loop.run_until_complete(ended)
         module.shell.notifier.stopping()
     finally:
         module.close()
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
-    return ended[0] if ended else 0
+    return code
 
 
 def _fault(context: Mapping[str, object]) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from agent.core.causes import PEER_STOP
@@ -78,7 +79,7 @@ def show(plan: Plan, seen: dict[str, Any]) -> None:
     word = "may run 允许运行" if seen["motion"] else "stopped 已停机"
     colour = "green" if seen["motion"] else "red"
     console.print(
-        f"[bold]{plan.robot.id}[/] {plan.robot.name}  [{colour}]{word}[/]  response {seen['response']}"
+        f"[bold]{plan.robot.id}[/] {escape(plan.robot.name)}  [{colour}]{word}[/]  response {seen['response']}"
     )
     console.print(
         f"epoch {seen['epoch']}, power {'on' if seen['power'] else 'off'}, speed {seen['speed_permille']} ‰"
@@ -93,7 +94,8 @@ def show(plan: Plan, seen: dict[str, Any]) -> None:
         mark = "●" if cause["active"] else "○"
         if cause["id"] != PEER_STOP:
             texts = cause["text"]
-            console.print(f" {mark} {cause['response']}: {texts['zh']} / {texts['en']} ({cause['clear']})")
+            told = escape(f"{texts['zh']} / {texts['en']}")
+            console.print(f" {mark} {cause['response']}: {told} ({cause['clear']})")
     if seen["blockers"]:
         console.print(f"before a resume: {', '.join(seen['blockers'])}")
     for name, module in seen["modules"].items():

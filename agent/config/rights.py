@@ -46,7 +46,10 @@ def _check_tls(ca: str, cert: str, key: str) -> None:
     if not cert:
         return
     try:
-        context.load_cert_chain(cert, key)
+        # With a password, though an empty one: without one OpenSSL asks whoever sits at the terminal.
+        context.load_cert_chain(cert, key, password="")
         x509.load_pem_x509_certificate(Path(cert).read_bytes())
     except (ssl.SSLError, OSError, ValueError) as error:
-        raise RightsError(cert, f"must be a certificate in PEM that belongs to {key}: {error}") from None
+        raise RightsError(
+            cert, f"must be a certificate in PEM that belongs to {key} (unencrypted): {error}"
+        ) from None

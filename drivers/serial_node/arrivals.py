@@ -5,9 +5,10 @@ replay and delay (IEC 61784-3 names these errors). Two things of the frame itsel
 
 * `seq` and `node_ms` must both go on (serial-number arithmetic, RFC 1982). `seq` alone would take every
   second old frame for a new one, since it comes round in 11 minutes.
-* `node_ms` must keep pace with our clock. A frame that comes later than the node's own clock says it should
-  was held up on the way, and its age counts from when it should have come. After a freeze a buffer full of
-  old frames is therefore read as what it is.
+* `node_ms` is asked how long a frame was on its way. One that comes much later than the node's own clock says
+  it should was held up, and its age counts from when it should have come. After a freeze a buffer full of
+  old frames is therefore read as what it is. PROTOCOL 4 does not oblige a node's clock to keep time (one may
+  count its frames, or none), so small differences are forgiven at once and large ones by and by.
 
 A node that restarts begins again with both, which is also what a replay looks like. So it is heard only after
 the silence that has already made its inputs stale (and stopped the robot), and only by `RUN_FRAMES` frames
@@ -27,11 +28,13 @@ RUN_SPAN_NS: Final = 15 * MS
 """Time they must span here; three frames at 10 ms span 20. A buffer that is read out spans hardly any."""
 RUN_EARLY_NS: Final = 5 * MS
 """How much faster than our clock their own may run: scheduling jitter, less than one period of the node."""
-DRIFT_SHARE: Final = 20
-"""One part in this many of the time that passed on both sides is taken for drift of the node's clock, not for
-delay: 5 %, far beyond any oscillator, so that only what grows quickly (a stall, a full buffer) is delay."""
-DRIFT_MOST_NS: Final = 5 * MS
-"""And never more than this per frame, however long ago the one before was."""
+HELD_UP_NS: Final = 20 * MS
+"""From here on a frame counts as held up: two periods of the node. What is less is jitter, drift, or a clock
+that only counts frames on a busy machine."""
+FORGIVEN_SHARE: Final = 10
+"""Of a delay, one part in this many of the time that passes here is forgiven,"""
+FORGIVEN_MOST_NS: Final = 2 * MS
+"""and no more than this per frame: a freeze must not forgive the backlog that it made."""
 
 
 class Admission(Enum):
@@ -110,8 +113,11 @@ class Arrivals:
         if last is None or not stamp.follows(last):
             return False
         ours_ns, theirs_ns = stamp.now_ns - last.now_ns, stamp.node_ns_since(last)
-        drift_ns = min(ours_ns // DRIFT_SHARE, theirs_ns // DRIFT_SHARE, DRIFT_MOST_NS)
-        self._place(stamp, max(0, self._late_ns + ours_ns - theirs_ns - drift_ns))
+        held_up_ns = ours_ns - theirs_ns
+        if 0 < held_up_ns < HELD_UP_NS:
+            held_up_ns = 0
+        forgiven_ns = min(ours_ns // FORGIVEN_SHARE, FORGIVEN_MOST_NS)
+        self._place(stamp, max(0, self._late_ns + held_up_ns - forgiven_ns))
         return True
 
     def _prove(self, stamp: Stamp) -> bool:

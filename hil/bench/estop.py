@@ -16,7 +16,7 @@ LEGS = (
 
 
 def measure(rig: Rig, bound: Bound, samples: Samples) -> None:
-    """The harness alternates by itself; here its lines are taken, and a robot that stays stopped is resumed."""
+    """The harness alternates by itself; here its lines are taken, and a robot that stays stopped resumed."""
     rig.bring_up()
     rig.guardian.hang_up()
     rig.node.say(f"run {bound.count} {SEED}")

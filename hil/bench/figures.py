@@ -11,7 +11,7 @@ COLUMNS = (*PERCENTILES, WORST)
 
 
 def percentile(ordered: Sequence[int], share: float) -> int | None:
-    """By nearest rank; None where there are too few samples for one to lie beyond it: it would be the worst."""
+    """By nearest rank; None where so few samples leave none beyond it: it would be the worst."""
     rank = math.ceil(share * len(ordered))
     if not ordered or len(ordered) * (1 - share) < 1 - 1e-9:
         return None
@@ -52,6 +52,9 @@ class Figure:
             **{name: _kept(times.get(name), bound) for name, bound in self.ratio.items()},
             **{name: _kept(ours.get(name), bound) for name, bound in self.at_most_ns.items()},
         }
+
+
+NO_FIGURE = Figure()
 
 
 def _kept(found: float | None, bound: float) -> bool | None:

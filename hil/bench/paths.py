@@ -39,8 +39,8 @@ PATHS = (
         "guardian's stop published → stop",
         "libmosquitto, the same broker and bytes, nothing verified",
         mqtt_stop.LEGS,
-        300,
-        3,
+        500,
+        4,
         mqtt_stop.measure,
     ),
     Path(
@@ -49,8 +49,8 @@ PATHS = (
         "remote killed (SIGKILL) → stop",
         "C on pidfd and epoll",
         peer_killed.LEGS,
-        20,
-        4,
+        25,
+        5,
         peer_killed.measure,
     ),
     Path(
@@ -59,8 +59,8 @@ PATHS = (
         "module frozen (SIGSTOP) → stop",
         "",
         frozen.LEGS,
-        15,
-        1,
+        20,
+        2,
         frozen.measure,
     ),
 )

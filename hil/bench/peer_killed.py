@@ -1,8 +1,8 @@
 """`remote` killed (SIGKILL) -> `reflex` has withdrawn its permit.
 
-Two references, both pidfd and epoll: on a small child of its own, killed in turn with ours; and on `remote`
-itself in the very same kill. The kernel takes a process's memory down before it closes its connections, so
-the first one shows what a heavier process costs, the second what the end of a connection costs.
+Two references, both C on pidfd and epoll: on `remote` itself in the very same kill, and on a small child,
+killed in turn with it. The kernel takes a process's memory down before it closes its connections and tells its
+pidfd, so the second shows what the size of a process costs, whoever waits for its end.
 """
 
 import os
@@ -10,52 +10,62 @@ import random
 import signal
 import subprocess
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 from hil.bench.figures import Figure
+from hil.bench.program import Program
 from hil.bench.rig import REFLEX_PRIORITY, Rig, end_process, sharp
 from hil.bench.samples import OURS, REFERENCE, SEED, TICK_S, Bound, Leg, Samples, Watch
 
 LEGS = (
-    Leg("withdrawn", "许可撤回", "permit withdrawn; C: a child of its own", Figure(ratio={"p50": 1.5})),
-    Leg("same", "同一进程", "permit withdrawn; C: the same process"),
+    Leg("same", "许可撤回（C: 同一进程）", "permit withdrawn; C: same process", Figure(ratio={"p50": 1.5})),
+    Leg("child", "许可撤回（C: 小进程）", "permit withdrawn; C: a small child"),
 )
 CHILD = ("sleep", "600")
+ANSWER_S = 5.0
 
 
 def measure(rig: Rig, bound: Bound, samples: Samples) -> None:
     """Each sample needs `remote` back and a resume: a good part of a second."""
     chance = random.Random(SEED)
     with ExitStack() as stack:
-        reference = stack.enter_context(
-            rig.program("peer_ref", rig.permit("peer_ref"), REFLEX_PRIORITY)
-        )
         permits = rig.site.permits[0], rig.permit("peer_ref")
+        reference = stack.enter_context(rig.program("peer_ref", permits[1], REFLEX_PRIORITY))
         watches = [
             Watch(stack.enter_context(rig.program("watch", REFLEX_PRIORITY, permit))) for permit in permits
         ]
         for _ in bound.turns():
             rig.bring_up()
-            reference.say(str(rig.remote_pid))
-            reference.expect("watching", 5)
             time.sleep(chance.uniform(0, TICK_S))
-            seen = _kill(rig.remote_pid, watches)
-            samples.add_seen("withdrawn", OURS, *seen[0])
-            samples.add_seen("same", OURS, *seen[0])
-            samples.add_seen("same", REFERENCE, *seen[1])
+            ours, same = _kill(rig.remote_pid, reference, watches)
             rig.end_remote()
-            child = subprocess.Popen(CHILD)
-            stack.callback(end_process, child)
-            reference.say(str(child.pid))
-            reference.expect("watching", 5)
-            samples.add_seen("withdrawn", REFERENCE, *_kill(child.pid, watches[1:])[0])
-            end_process(child)
+            with _child() as child:
+                (small,) = _kill(child.pid, reference, watches[1:])
+            for leg, who, seen in (
+                ("same", OURS, ours),
+                ("same", REFERENCE, same),
+                ("child", OURS, ours),
+                ("child", REFERENCE, small),
+            ):
+                samples.add_seen(leg, who, *seen)
             rig.start_remote()
             samples.on_sample()
 
 
-def _kill(pid: int, watches: list[Watch]) -> list[tuple[int, int | None]]:
+@contextmanager
+def _child() -> Iterator[subprocess.Popen[bytes]]:
+    child = subprocess.Popen(CHILD)
+    try:
+        yield child
+    finally:
+        end_process(child)
+
+
+def _kill(pid: int, reference: Program, watches: list[Watch]) -> list[tuple[int, int | None]]:
     """(when it was killed, when that was seen) by each watch."""
+    reference.say(str(pid))
+    reference.expect("watching", ANSWER_S)
     for watch in watches:
         watch.arm(0)
     with sharp(REFLEX_PRIORITY - 1):

@@ -25,7 +25,7 @@ class ProgramError(WardenError):
 
 
 class Program:
-    """Started at once; as a context manager it is ended when left. Its first line is `ready fifo=F locked=L`."""
+    """Started at once; ended when left as a context manager. Its first line is `ready fifo=F locked=L`."""
 
     def __init__(self, path: Path, *arguments: str | Path | int) -> None:
         """Returns when it is ready; raises ProgramError (what it says on stderr is in its text)."""

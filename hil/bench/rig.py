@@ -110,9 +110,15 @@ class Rig:
         self._stack.callback(os.close, self._plan_fd)
         self.start_remote()
         self.guardian = self._stack.enter_context(Guardian(self.site))
-        for name in ("reflex", "remote"):
-            realtime = self.site.ask(name).get("module", {}).get("realtime", {})
-            self.granted[name] = {"fifo": realtime.get("fifo"), "locked": realtime.get("memory_locked")}
+        self.granted |= {name: self._granted(name) for name in ("reflex", "remote")}
+
+    def _granted(self, module: str) -> dict[str, bool]:
+        realtime = self.site.ask(module).get("module", {}).get("realtime", {})
+        return {"fifo": realtime.get("fifo") is True, "locked": realtime.get("memory_locked") is True}
+
+    def about(self) -> dict[str, object]:
+        """What of it belongs beside the figures."""
+        return {"permits_on": str(self.shared.parent), "latches_on": str(self.folder.parent)}
 
     def _folder(self, parent: Path | None) -> Path:
         """A short one: sockets live in it (107 bytes)."""
@@ -243,7 +249,7 @@ class Guardian:
         self._session: Session | None = None
 
     def resume(self) -> None:
-        """One attempt. What stands in the way for now (a stop not yet synced, a late answer) is tried again."""
+        """One attempt; what stands in the way (a stop not yet synced, a late answer) may pass by itself."""
         with contextlib.suppress(WardenError):
             self._runner.run(self._resume())
 

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from hil.bench.figures import Figure
+from hil.bench.figures import NO_FIGURE, Figure
 from hil.bench.program import Program, ProgramError
 
 OURS, REFERENCE = "warden", "C"
@@ -23,8 +23,8 @@ class Leg:
     name: str
     zh: str
     en: str
-    figure: Figure = Figure()
-    loaded: Figure = Figure()
+    figure: Figure = NO_FIGURE
+    loaded: Figure = NO_FIGURE
 
     def wanted(self, *, loaded: bool) -> Figure:
         """All that counts in one condition."""
@@ -33,7 +33,7 @@ class Leg:
 
 @dataclass(slots=True)
 class Samples:
-    """What one path gave in one condition: (leg, who) -> nanoseconds; and what went otherwise than planned."""
+    """What one path gave in one condition: (leg, who) -> nanoseconds; and what did not go as planned."""
 
     on_sample: Callable[[], None] = lambda: None
     legs: dict[tuple[str, str], list[int]] = field(default_factory=lambda: defaultdict(list))

@@ -126,29 +126,51 @@ def test_a_little_jitter_does_not_break_a_run(ms: float, proven: bool) -> None:
 def test_a_late_frame_is_as_old_as_its_clock_says() -> None:
     line = Line().start()
     assert line.say(40, node_ms=10) is NEW
-    assert line.age_ms() == 40 - 10 - 0.5  # half a millisecond may be drift
+    assert line.age_ms() == 40 - 10 - 2  # two milliseconds are forgiven
     line.say(1, node_ms=10)
-    assert line.age_ms() == pytest.approx(29.5 - 9 - 0.05)
+    assert line.age_ms() == pytest.approx(28 - 9 - 0.1)
+
+
+def test_a_delay_is_forgiven_by_and_by() -> None:
+    """Else a node whose clock counts frames would grow older with every hiccup of its own."""
+    line = Line().start()
+    line.say(40, node_ms=10)
+    ages = []
+    for _ in range(30):
+        line.say(10)
+        ages.append(line.age_ms())
+    assert ages == [max(0, 28 - n) for n in range(1, 31)]
+
+
+@pytest.mark.parametrize("node_ms", [0, 1, 10, 25])
+def test_a_node_whose_clock_does_not_keep_time_is_believed_all_the_same(node_ms: int) -> None:
+    """PROTOCOL 4 asks for a new `seq`, not for a good clock: it may count frames, or stand still."""
+    line = Line().start()
+    for period_ms in (10, 12, 9, 19, 10, 11) * 50:
+        assert line.say(period_ms, node_ms=node_ms) is NEW
+        age_ms = line.age_ms()
+        assert age_ms is not None
+        assert age_ms < 1
 
 
 def test_an_early_frame_gives_no_credit() -> None:
     line = Line().start()
     line.say(10, node_ms=500)
     line.say(30, node_ms=10)
-    assert line.age_ms() == 19.5
+    assert line.age_ms() == 18
 
 
-def test_drift_within_5_percent_never_ages_a_node() -> None:
+def test_drift_never_ages_a_node() -> None:
     line = Line().start()
     for _ in range(2000):
         assert line.say(10.5, node_ms=10) is NEW
     assert line.age_ms() == pytest.approx(0, abs=0.001)
 
 
-def test_long_absence_excuses_no_more_than_5_ms_of_delay() -> None:
+def test_long_absence_excuses_no_more_than_2_ms_of_delay() -> None:
     line = Line().start()
     line.say(10_040, node_ms=10_000)
-    assert line.age_ms() == 35
+    assert line.age_ms() == 38
 
 
 def test_silence_then_a_restart() -> None:
@@ -171,7 +193,7 @@ def test_a_node_that_lags_for_good_is_taken_anew() -> None:
     """Otherwise one long stall of a node that counts ticks would make it stale for ever."""
     line = Line().start()
     assert line.say(1_000, node_ms=10) is NEW
-    assert line.age_ms() == 989.5
+    assert line.age_ms() == 988
     line.say()
     line.say()
     assert line.age_ms() == 0
