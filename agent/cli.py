@@ -26,6 +26,9 @@ VERDICTS = (
 )
 """Of `warden log verify`, by exit code."""
 
+BROKERS = ("auto", "mosquitto", "embedded")
+"""Of `warden demo`."""
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 log_app = typer.Typer(no_args_is_help=True, help="The records: verify. / 记录核验。")
 app.add_typer(log_app, name="log")
@@ -180,6 +183,8 @@ def demo(
     """The whole job, live, with simulated node and robot: under a minute (演示)."""
     from hil.demo import run_demo
 
+    if broker not in BROKERS:
+        _end(USAGE, f"--broker: must be one of {', '.join(BROKERS)}, not {broker!r}", as_json=as_json)
     raise typer.Exit(run_demo(keep=keep, broker=broker, as_json=as_json))
 
 

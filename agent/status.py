@@ -78,9 +78,8 @@ def show(plan: Plan, seen: dict[str, Any]) -> None:
     console = Console()
     word = "may run 允许运行" if seen["motion"] else "stopped 已停机"
     colour = "green" if seen["motion"] else "red"
-    console.print(
-        f"[bold]{plan.robot.id}[/] {escape(plan.robot.name)}  [{colour}]{word}[/]  response {seen['response']}"
-    )
+    name = escape(plan.robot.name)
+    console.print(f"[bold]{plan.robot.id}[/] {name}  [{colour}]{word}[/]  response {seen['response']}")
     console.print(
         f"epoch {seen['epoch']}, power {'on' if seen['power'] else 'off'}, speed {seen['speed_permille']} ‰"
     )

@@ -208,12 +208,14 @@ def run_demo(*, keep: bool, broker: str, as_json: bool) -> int:
     folder = Path(tempfile.mkdtemp(prefix="warden-"))
     console = Console(highlight=False, soft_wrap=True)
     begun_s = time.monotonic()
+    # As Ctrl-C does: whatever was started is ended. By itself SIGTERM would leave every process behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with Site(folder, broker=cast("Literal['auto', 'mosquitto', 'embedded']", broker)) as site:
             _head(console, site, time.monotonic() - begun_s, as_json=as_json)
             code = _steps(console, Demo(site), as_json=as_json)
             if keep and code == 0:
-                _keep(console, site)
+                _keep(console, site, as_json=as_json)
             return code
     except (WardenError, OSError) as error:
         _tell(console, {"ok": False, "error": str(error)}, f"[red]✘[/] {error}", as_json=as_json)
@@ -271,10 +273,16 @@ def _head(console: Console, site: Site, seconds: float, *, as_json: bool) -> Non
     _tell(console, row, line, as_json=as_json)
 
 
-def _keep(console: Console, site: Site) -> None:
+def _keep(console: Console, site: Site, *, as_json: bool) -> None:
+    row = {"kept": True, "robot": site.robot_id, "plan": str(site.plan)}
+    _tell(console, row, _to_try(site), as_json=as_json)
+    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+
+
+def _to_try(site: Site) -> str:
     profile = site.folder / f"{GUARDIAN}.toml"
     bin_dir = Path(sys.executable).parent
-    console.print(f"""
+    return f"""
 [bold]运行中 It goes on running.[/] Try:
   {bin_dir}/guardian --help
   {bin_dir}/guardian watch {site.robot_id} --profile {profile}
@@ -283,8 +291,7 @@ def _keep(console: Console, site: Site) -> None:
   {bin_dir}/warden status --config {site.plan}
   {sys.executable} -m hil.node order {site.node_a.control.path} press estop
   {sys.executable} -m hil.node order {site.node_a.control.path} release estop
-Ctrl-C ends it. / 按 Ctrl-C 结束。""")
-    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+Ctrl-C ends it. / 按 Ctrl-C 结束。"""
 
 
 def _told(stages: list[Stage]) -> str:

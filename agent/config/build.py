@@ -129,6 +129,12 @@ def _input(item: InputModel, device: p.DeviceSpec) -> p.InputSpec:
         discrepancy_ns=item.discrepancy_ms * MS,
         debounce_ns=item.debounce_ms * MS,
         proof_cycle=item.proof_cycle,
+        limits=p.Plausibility(
+            lowest=item.plausible_min,
+            highest=item.plausible_max,
+            max_rate_per_s=item.max_rate_per_s,
+            stuck_ns=int(item.stuck_after_s * S),
+        ),
     )
 
 

@@ -20,6 +20,8 @@ from agent.core.responses import by_label
 
 MAX_PLAN_BYTES = 1 << 20
 """A plan is written and reviewed by people (clause 5.2(a)); a megabyte is no plan."""
+MAX_LINE = 4096
+"""Longer than an area of 100 corners on one line; what a parser needs for one line grows with its square."""
 MAX_LEVELS = 8
 """The deepest a plan goes is five: a number in a corner of `envelope.area`."""
 
@@ -51,6 +53,9 @@ def _read(path: Path) -> bytes:
         raise ConfigError(str(path), [Problem("", f"cannot be read: {error.strerror}")]) from error
     if len(raw) > MAX_PLAN_BYTES:
         raise ConfigError(str(path), [Problem("", f"larger than {MAX_PLAN_BYTES} bytes")])
+    for number, line in enumerate(raw.split(b"\n"), start=1):
+        if len(line) > MAX_LINE:
+            raise ConfigError(str(path), [Problem("", f"line {number} is longer than {MAX_LINE} bytes")])
     return raw
 
 
@@ -59,7 +64,7 @@ def _parse(path: Path, raw: bytes) -> PlanModel:
         data = tomllib.loads(raw.decode())
     except UnicodeDecodeError as error:
         raise ConfigError(str(path), [Problem("", f"not UTF-8 at byte {error.start}")]) from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
+    except (ValueError, RecursionError) as error:
         raise ConfigError(str(path), [Problem("", f"not TOML: {error}")]) from error
     problem = _unruly(data)
     if problem is not None:

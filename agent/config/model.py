@@ -81,6 +81,10 @@ class InputModel(Model):
     discrepancy_ms: int = Field(default=50, ge=1, le=10_000, description="Two channels may differ for")
     debounce_ms: int = Field(default=20, ge=0, le=1000, description="Closing counts after; opening at once")
     proof_cycle: bool = Field(default=True, description="After a discrepancy: open and close it once")
+    plausible_min: float | None = Field(default=None, description="A quantity cannot truly be lower")
+    plausible_max: float | None = Field(default=None, description="A quantity cannot truly be higher")
+    max_rate_per_s: float | None = Field(default=None, gt=0, description="Nor change faster, per second")
+    stuck_after_s: float = Field(default=0, ge=0, le=86_400, description="Nor stay the very same; 0: it may")
 
 
 class OutputModel(Model):

@@ -4,18 +4,23 @@ Pure. Not knowing is never a reason to run: an unknown reading leaves each of it
 raises `input_stale` or `input_fault` beside it.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from agent.core.contact import FRESH_CONTACT, Contact, ContactMemory, watch_contact
 from agent.core.envelope import Telemetry, WallTime, fresh_number, outside, unseen
 from agent.core.machine import Demand
 from agent.core.plan import Condition, Plan
+from agent.core.quantity import FRESH_QUANTITY, Quantity, QuantityMemory, watch_quantity
 from agent.core.readings import NEVER_READ, Quality, Reading
 
 STILL_MPS = 0.01
 """Standstill is below this speed: a hundredth of a walking pace, about the noise of wheel odometry."""
+
+
+View: TypeAlias = Contact | Quantity
+"""What is made of one input's readings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,7 @@ class Memory:
 
     started_ns: int
     contacts: Mapping[str, ContactMemory]
+    quantities: Mapping[str, QuantityMemory]
     timed: tuple[Timed, ...]
     ever_read: frozenset[str] = frozenset()
     robot_seen: bool = False
@@ -83,24 +89,26 @@ def remember(plan: Plan, latched: frozenset[str], now_ns: int) -> Memory:
         for name, spec in plan.inputs.items()
         if spec.contact
     }
-    return Memory(now_ns, contacts, tuple(Timed(active=c.cause in latched) for c in plan.conditions))
+    quantities = {name: FRESH_QUANTITY for name, spec in plan.inputs.items() if not spec.contact}
+    timed = tuple(Timed(active=c.cause in latched) for c in plan.conditions)
+    return Memory(now_ns, contacts, quantities, timed)
 
 
 def evaluate(plan: Plan, memory: Memory, seen: Observations, now_ns: int) -> tuple[Memory, Verdict]:
     """One turn. Costs a few microseconds per input and condition."""
-    contacts, views = _watch_contacts(plan, memory, seen.readings, now_ns)
-    qualities = {name: _quality(views, seen.readings, name) for name in plan.inputs}
-    timed, unknown = _conditions(plan, memory, seen, views, qualities, now_ns)
+    contacts, quantities, views = _watch(plan, memory, seen.readings, now_ns)
+    timed, unknown = _conditions(plan, memory, seen, views, now_ns)
     after = Memory(
         memory.started_ns,
         contacts,
+        quantities,
         timed,
         _ever_read(memory, seen.readings),
         memory.robot_seen or seen.robot_since_ns > 0,
         memory.doubted_ns,
     )
     still = is_still(plan, seen, now_ns)
-    active = dict(_demands(plan, after, seen, views, qualities, now_ns))
+    active = dict(_demands(plan, after, seen, views, now_ns))
     if _standstill_due(plan, seen, now_ns) and not still:
         if _tells_motion(seen):
             active["not_still"] = Demand()
@@ -110,7 +118,8 @@ def evaluate(plan: Plan, memory: Memory, seen: Observations, now_ns: int) -> tup
             active["not_still"] = Demand(detail="the robot tells neither still nor speed_mps")
             after = replace(after, doubted_ns=seen.stopped_ns)
     unreset = frozenset(f"input_fault:{n}" for n, m in contacts.items() if m.needs_cycle)
-    closed = {name: view.closed for name, view in views.items()}
+    closed = {name: view.closed for name, view in views.items() if isinstance(view, Contact)}
+    qualities = {name: view.quality for name, view in views.items()}
     unknown |= frozenset(unseen(plan, seen.telemetry, seen.wall, now_ns))
     return after, Verdict(active, unknown, unreset, still, closed, qualities)
 
@@ -119,8 +128,7 @@ def _demands(
     plan: Plan,
     memory: Memory,
     seen: Observations,
-    views: Mapping[str, Contact],
-    qualities: Mapping[str, Quality],
+    views: Mapping[str, View],
     now_ns: int,
 ) -> Iterator[tuple[str, Demand]]:
     """Inputs first, then the plan's conditions, the robot, the envelope.
@@ -129,10 +137,10 @@ def _demands(
     first word.
     """
     starting = now_ns - memory.started_ns < plan.times.start_grace_ns
-    waiting = [name for name in qualities if starting and name not in memory.ever_read]
-    for name, quality in qualities.items():
-        if quality is not Quality.GOOD and name not in waiting:
-            yield _quality_key(quality, name), Demand(detail=_detail(views, seen.readings, name))
+    waiting = [name for name in views if starting and name not in memory.ever_read]
+    for name, view in views.items():
+        if view.quality is not Quality.GOOD and name not in waiting:
+            yield _quality_key(view.quality, name), Demand(detail=view.detail)
     for condition, timed in zip(plan.conditions, memory.timed, strict=True):
         if timed.active:
             yield condition.cause, Demand()
@@ -151,20 +159,20 @@ def _quality_key(quality: Quality, name: str) -> str:
     return f"input_stale:{name}" if quality is Quality.STALE else f"input_fault:{name}"
 
 
-def _detail(views: Mapping[str, Contact], readings: Mapping[str, Reading], name: str) -> str:
-    view = views.get(name)
-    return readings.get(name, NEVER_READ).detail if view is None else view.detail
-
-
-def _watch_contacts(
+def _watch(
     plan: Plan, memory: Memory, readings: Mapping[str, Reading], now_ns: int
-) -> tuple[dict[str, ContactMemory], dict[str, Contact]]:
-    memories: dict[str, ContactMemory] = {}
-    views: dict[str, Contact] = {}
-    for name, before in memory.contacts.items():
+) -> tuple[dict[str, ContactMemory], dict[str, QuantityMemory], dict[str, View]]:
+    contacts: dict[str, ContactMemory] = {}
+    quantities: dict[str, QuantityMemory] = {}
+    views: dict[str, View] = {}
+    for name, spec in plan.inputs.items():
         reading = readings.get(name, NEVER_READ)
-        memories[name], views[name] = watch_contact(plan.inputs[name], before, reading, now_ns)
-    return memories, views
+        if spec.contact:
+            contacts[name], views[name] = watch_contact(spec, memory.contacts[name], reading, now_ns)
+        else:
+            before = memory.quantities[name]
+            quantities[name], views[name] = watch_quantity(spec.limits, before, reading, now_ns)
+    return contacts, quantities, views
 
 
 def _ever_read(memory: Memory, readings: Mapping[str, Reading]) -> frozenset[str]:
@@ -172,32 +180,17 @@ def _ever_read(memory: Memory, readings: Mapping[str, Reading]) -> frozenset[str
     return memory.ever_read | new if new else memory.ever_read
 
 
-def _quality(views: Mapping[str, Contact], readings: Mapping[str, Reading], name: str) -> Quality:
-    view = views.get(name)
-    if view is not None:
-        return view.quality
-    reading = readings.get(name, NEVER_READ)
-    good = reading.quality is Quality.GOOD
-    # Nothing compares with what is no number: it would look like a condition that is away.
-    return Quality.FAULT if good and not _is_number(reading.value) else reading.quality
-
-
-def _is_number(value: float | None) -> bool:
-    return value is not None and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _conditions(
     plan: Plan,
     memory: Memory,
     seen: Observations,
-    views: Mapping[str, Contact],
-    qualities: Mapping[str, Quality],
+    views: Mapping[str, View],
     now_ns: int,
 ) -> tuple[tuple[Timed, ...], frozenset[str]]:
     after: list[Timed] = []
     unknown: set[str] = set()
     for condition, before in zip(plan.conditions, memory.timed, strict=True):
-        truth = _truth(plan, condition, seen, views, qualities, now_ns)
+        truth = _truth(plan, condition, seen, views, now_ns)
         after.append(_time(condition, before, truth, now_ns))
         if truth is None:
             unknown.add(condition.cause)
@@ -222,20 +215,17 @@ def _truth(
     plan: Plan,
     condition: Condition,
     seen: Observations,
-    views: Mapping[str, Contact],
-    qualities: Mapping[str, Quality],
+    views: Mapping[str, View],
     now_ns: int,
 ) -> bool | None:
     if condition.telemetry:
         return _compare(condition, fresh_number(plan, seen.telemetry, condition.telemetry, now_ns))
-    quality = qualities[condition.input]
+    view = views[condition.input]
     if condition.test in _QUALITY_TESTS:
-        return quality is _QUALITY_TESTS[condition.test]
-    view = views.get(condition.input)
-    if view is not None:
-        return None if view.closed is None else view.closed == (condition.test == "closed")
-    value = seen.readings[condition.input].value if quality is Quality.GOOD else None
-    return _compare(condition, None if value is None else float(value))
+        return view.quality is _QUALITY_TESTS[condition.test]
+    if isinstance(view, Quantity):
+        return _compare(condition, view.value)
+    return None if view.closed is None else view.closed == (condition.test == "closed")
 
 
 _QUALITY_TESTS = {"stale": Quality.STALE, "fault": Quality.FAULT}

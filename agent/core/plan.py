@@ -48,6 +48,16 @@ class DeviceSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Plausibility:
+    """What a quantity cannot truly do, in its own unit; None or 0: not limited."""
+
+    lowest: float | None = None
+    highest: float | None = None
+    max_rate_per_s: float | None = None
+    stuck_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class InputSpec:
     """One input. `contact`: two-channel or single contact; otherwise a quantity."""
 
@@ -57,6 +67,7 @@ class InputSpec:
     debounce_ns: int
     proof_cycle: bool
     """After a discrepancy both contacts must be seen open, then closed, before a resume."""
+    limits: Plausibility = field(default_factory=Plausibility)
 
 
 @dataclass(frozen=True, slots=True)
