@@ -151,6 +151,19 @@ def tmpfiles(config: Config) -> None:
     _say(lines(plan.robot.id, run_dir=Path(plan.run_dir), state_dir=Path(plan.state_dir)).rstrip())
 
 
+@app.command()
+def drivers(as_json: Json = False) -> None:
+    """List the drivers with their settings: unit, range, default (驱动列表)."""
+    from agent.listing import show_drivers
+    from drivers.registry import describe
+
+    rows = describe()
+    if as_json:
+        _say(json.dumps({"drivers": rows}, ensure_ascii=False))
+    else:
+        show_drivers(rows)
+
+
 @log_app.command("verify")
 def log_verify(config: Config, as_json: Json = False) -> None:
     """Verify the records: 0 clean, 1 explained anomalies, 2 tampering, 3 incomplete (核验记录)."""

@@ -46,7 +46,9 @@ def _resume(channel: Channel, command: Command, peer: PeerView) -> Code | None:
 
 
 def _reinstate(channel: Channel, command: Command, peer: PeerView) -> Code | None:
-    if not any(cause.key == "suspended" for cause in channel.state.causes):
+    own = (cause.key for cause in channel.state.causes)
+    # A channel that lost its part in a crash must not keep the other suspended for ever.
+    if "suspended" not in (*own, *peer.causes):
         return Code.NOT_STOPPED
     if command.args.epoch != channel.state.epoch + peer.epoch:
         return Code.WRONG_EPOCH

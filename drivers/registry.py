@@ -30,8 +30,11 @@ __all__ = [
     "describe",
     "device_names",
     "device_path",
+    "row_of",
 ]
 
+ENTRY_POINTS: Final = "robot_warden.drivers"
+"""Where a third party's package adds a kind: the name is the kind, the object a `DriverKind`."""
 INPUT: Final = "input"
 OUTPUT: Final = "output"
 
@@ -138,7 +141,7 @@ def check_settings(
     """
     from drivers import checking
 
-    row = _row(kind)
+    row = row_of(kind)
     checked = checking.check(_load(_role(row, role).model), kind, settings)
     if folder is not None:
         checked[row.path_key] = os.path.normpath(Path(folder, str(checked[row.path_key])))
@@ -150,13 +153,13 @@ def address(kind: str, role: str, settings: Settings) -> str:
 
     Links are followed where they exist, so that one relay under two names is seen to be one.
     """
-    row = _row(kind)
+    row = row_of(kind)
     return f"{_real_path(row, settings)} {_role(row, role).line.format(**settings)}"
 
 
 def device_path(kind: str, settings: Settings) -> str | None:
     """The file that must exist for the device to be there; None where the settings name none."""
-    path = settings.get(_row(kind).path_key)
+    path = settings.get(row_of(kind).path_key)
     return None if path is None else str(path)
 
 
@@ -190,7 +193,7 @@ def describe() -> list[KindWords]:
             "built_in": row.factory is not None,
             "roles": {role: checking.describe(_load(entry.model)) for role, entry in row.roles.items()},
         }
-        for row in DRIVERS.values()
+        for row in (*DRIVERS.values(), *(row_of(name) for name in sorted(_foreign_names() - DRIVERS.keys())))
     ]
 
 
@@ -214,7 +217,7 @@ def check_sharing(inputs: Specs, outputs: Specs) -> None:
 
 def device_names(specs: Specs) -> tuple[str, ...]:
     """The names of the devices behind some entries, as `Device.name` will say them; each once."""
-    names = (f"{spec.driver} {spec.settings[_row(spec.driver).path_key]}" for spec in specs.values())
+    names = (f"{spec.driver} {spec.settings[row_of(spec.driver).path_key]}" for spec in specs.values())
     return tuple(dict.fromkeys(names))
 
 
@@ -265,7 +268,7 @@ class _Group:
 def _groups(inputs: Specs, outputs: Specs) -> list[_Group]:
     groups: dict[tuple[str, str], _Group] = {}
     for role, name, spec in _entries(inputs, outputs):
-        row = _row(spec.driver)
+        row = row_of(spec.driver)
         # The plan's spelling is kept for opening: a udev link stays good when the port comes back renumbered.
         new = _Group(row, str(spec.settings[row.path_key]), [], [])
         group = groups.setdefault((row.kind, _real_path(row, spec.settings)), new)
@@ -292,10 +295,36 @@ def _real_path(row: DriverKind, settings: Settings) -> str:
     return os.path.realpath(str(settings[row.path_key]))
 
 
-def _row(kind: str) -> DriverKind:
-    if kind not in DRIVERS:
-        raise SettingsError(kind, "driver", f"unknown; known are {', '.join(sorted(DRIVERS))}")
-    return DRIVERS[kind]
+def row_of(kind: str) -> DriverKind:
+    """The row of a kind: the table's own, or a third party's by entry point; SettingsError for no kind."""
+    row = DRIVERS.get(kind) or _foreign(kind)
+    if row is None:
+        raise SettingsError(
+            kind, "driver", f"unknown; known are {', '.join(sorted({*DRIVERS, *_foreign_names()}))}"
+        )
+    return row
+
+
+def _foreign(kind: str) -> DriverKind | None:
+    """A kind that another package brings: entry point group `robot_warden.drivers`, name = kind.
+
+    What it names is a `DriverKind`. The table's own kinds cannot be replaced: a package that is installed
+    for something else must not become the e-stop's driver.
+    """
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group=ENTRY_POINTS, name=kind):
+        row = point.load()
+        if not isinstance(row, DriverKind) or row.kind != kind:
+            raise DriverError(kind, "", f"of {point.value} is no DriverKind of this name")
+        return row
+    return None
+
+
+def _foreign_names() -> set[str]:
+    from importlib.metadata import entry_points
+
+    return {point.name for point in entry_points(group=ENTRY_POINTS)}
 
 
 def _role(row: DriverKind, role: str) -> RoleEntry:

@@ -248,6 +248,13 @@ def test_only_what_is_suspended_can_be_reinstated(life: Life) -> None:
     assert refusal(life.channel, reinstate(life), PEER) == Code.NOT_STOPPED
 
 
+def test_what_only_the_other_channel_remembers_can_be_reinstated(life: Life) -> None:
+    other = replace(PEER, own=Response.SUSPEND, causes=("guardian_stop", "suspended"))
+    assert refusal(life.channel, reinstate(life), other) is None
+    give(life, reinstate(life))
+    assert [c.key for c in life.channel.state.causes] == ["starting"]
+
+
 def test_a_suspension_that_is_not_on_the_disk_yet_cannot_be_lifted(life: Life) -> None:
     life.disk.works = False
     suspended(life)

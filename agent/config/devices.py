@@ -53,7 +53,7 @@ def check_together(entries: list[Entry]) -> Iterator[Problem]:
         if entry.role == "output" and line in lines:
             yield Problem(entry.key, f"same line as {lines[line]}: {line}; one line takes one output")
         lines.setdefault(line, entry.key)
-        row = registry.DRIVERS[entry.driver]
+        row = registry.row_of(entry.driver)
         path = registry.device_path(entry.driver, entry.settings)
         if path is not None:
             first = devices.setdefault(os.path.realpath(path), entry)
@@ -79,10 +79,10 @@ def check_present(entries: list[Entry]) -> Iterator[Problem]:
     """What only the robot can know: that the devices are there."""
     for entry in entries:
         path = registry.device_path(entry.driver, entry.settings)
-        if registry.DRIVERS[entry.driver].factory is None:
+        if registry.row_of(entry.driver).factory is None:
             yield Problem(f"{entry.key}.driver", f"{entry.driver!r} is not built into this version")
         elif path is not None and not _is_there(path):
-            where = registry.DRIVERS[entry.driver].path_key
+            where = registry.row_of(entry.driver).path_key
             yield Problem(f"{entry.key}.{where}", f"{path} does not exist")
 
 

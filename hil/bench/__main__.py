@@ -25,6 +25,8 @@ DONE, FAILED, INTERRUPTED = 0, 1, 130
 SECONDS = 230.0
 MOST_SAMPLES = 100_000
 MOST_BUSY = 64
+WIDTH = 110
+"""Of the tables where nobody's terminal says otherwise."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -76,7 +78,7 @@ def _progress() -> Progress:
 
 
 def _show(results: Sequence[Result], about: dict[str, object]) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     for row in PATHS:
         mine = [result for result in results if result.path is row]
         if mine:
@@ -92,7 +94,7 @@ def _notes(about: dict[str, object]) -> Iterator[str]:
         yield granted_words(realtime)
     if not has_libmosquitto():
         yield "libmosquitto is not installed: its path has no C reference / 未安装 libmosquitto，无对照"
-    yield "同一次运行中交替采样 in one run, sample by sample in turn; –: 样本太少 too few samples for that percentile"
+    yield "同一次运行中交替采样 in one run, sample by sample in turn; –: 样本太少 too few samples for it"
 
 
 def _write(path: Path, results: Sequence[Result], about: dict[str, object]) -> None:

@@ -12,6 +12,7 @@ from hil.bench.figures import WORST, Figure
 from hil.bench.rig import REFLEX_PRIORITY, Rig, sharp
 from hil.bench.samples import OURS, SEED, TICK_S, Bound, Leg, Samples, Watch
 
+LOOK_US = 200
 _TTL = Figure(at_most_ns={WORST: 120_000_000})
 """DESIGN: ttl (100 ms) and one cycle of the robot (20 ms)."""
 LEGS = (
@@ -29,7 +30,7 @@ def measure(rig: Rig, bound: Bound, samples: Samples) -> None:
             for leg, pid in (("reflex", rig.site.pid("reflex")), ("remote", rig.remote_pid)):
                 rig.bring_up()
                 time.sleep(chance.uniform(0, TICK_S))
-                watch.arm(None)
+                watch.arm(look_us=LOOK_US)
                 samples.add_seen(leg, OURS, *_freeze(pid, watch))
             samples.on_sample()
 

@@ -12,6 +12,8 @@ from hil.bench.rig import GUARDIAN, REMOTE_PRIORITY, Rig, sharp, wait_until
 from hil.bench.samples import OURS, REFERENCE, SEED, TICK_S, Bound, Leg, Samples, Watch
 
 LIFETIME_S = 120
+LOOK_US = 20
+"""A few hundredths of what is measured."""
 LEGS = (
     Leg(
         "withdrawn",
@@ -42,7 +44,7 @@ def measure(rig: Rig, bound: Bound, samples: Samples) -> None:
                 wait_until(partial(rig.permits_motion, permits[who]), who)
                 time.sleep(chance.uniform(0, TICK_S))
                 token = stops.make()
-                watch.arm(number)
+                watch.arm(number, look_us=LOOK_US)
                 sent_ns = stops.publish(topics[who], token)
                 samples.add_seen("withdrawn", who, sent_ns, watch.seen_ns())
             samples.on_sample()

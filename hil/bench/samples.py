@@ -77,14 +77,18 @@ class Watch:
     def __init__(self, program: Program) -> None:
         self._program = program
 
-    def arm(self, permit: int | None) -> None:
-        """Looks from now on at that permit; None: at what all of them permit, by the robot's reader."""
-        self._program.say("stopped" if permit is None else f"withdrawn {permit}")
+    def arm(self, *permits: int, look_us: int) -> None:
+        """Looks from now on at these permits; at none: at what all permit together, by the robot's reader.
+
+        `look_us`: microseconds between two looks, by so much the answer is late at most.
+        """
+        words = [("withdrawn" if permits else "stopped"), look_us, *permits]
+        self._program.say(" ".join(map(str, words)))
         self._program.expect("armed", SEEN_S)
 
     def seen_ns(self) -> int | None:
-        """When it was withdrawn (CLOCK_MONOTONIC); None after 5 s."""
+        """When the first, then the next of them was withdrawn (CLOCK_MONOTONIC); None: not in 5 s."""
         words = self._program.hear(SEEN_S)
         if words[:1] not in (["seen"], ["late"]):
             raise ProgramError("watch", f"said {' '.join(words) or 'nothing'!r}")
-        return int(words[1]) if words[0] == "seen" else None
+        return int(words[2]) if words[0] == "seen" else None

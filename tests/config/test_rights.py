@@ -11,7 +11,7 @@ from agent.config.rights import RightsError, check_rights
 from agent.core.plan import Plan, Remote
 from agent.errors import WardenError
 from hil.pki import Person, Pki
-from tests.core.factories import small_plan
+from tests.core.factories import but, small_plan
 
 ROBOT_ID = "FT-1"
 PEOPLE = (Person("g.li", "李静"),)
@@ -94,7 +94,7 @@ def test_a_file_that_holds_something_else_is_named(remote: Remote, tmp_path: Pat
     path = tmp_path / field
     path.write_bytes(NONSENSE)
     path.chmod(0o600)
-    assert str(path) in str(refused(replace(remote, **{field: str(path)})))
+    assert str(path) in str(refused(but(remote, {field: str(path)})))
 
 
 def test_a_root_key_that_holds_something_else_is_named(remote: Remote, tmp_path: Path) -> None:
