@@ -6,6 +6,8 @@ PYTHON ?= python3
 PYTEST_ARGS ?=
 # Handed to the benchmark: make bench BENCH_ARGS='--json bench.json'
 BENCH_ARGS ?=
+# Handed to the hardware tests: make hil HIL_ARGS='--rig firmware'
+HIL_ARGS ?=
 
 BIN := .venv/bin
 # Debian keeps mosquitto out of an ordinary user's PATH.
@@ -13,7 +15,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Two of these targets at once would write one environment.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test check fmt cover bench lock clean
+.PHONY: help demo test check fmt cover bench hil lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +45,10 @@ bench: .venv/dev.stamp ## reaction times against C references, as ratios (BENCH_
 	@tools/need.sh gcc mosquitto
 	@tools/need.sh libmosquitto || echo 'Without libmosquitto the MQTT path is measured without its C reference.'
 	@$(BIN)/python -m hil.bench $(BENCH_ARGS)
+
+hil: .venv/dev.stamp ## hardware-in-the-loop tests in order, and the latency budgets (HIL_ARGS='--rig firmware')
+	@tools/need.sh mosquitto gcc
+	@$(BIN)/python -m pytest hil/suite $(HIL_ARGS)
 
 lock: .venv-tools/stamp ## write requirements/ anew from pyproject.toml (UPGRADE=1 takes newer releases)
 	@tools/lock.sh $(if $(UPGRADE),--upgrade)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Self
 
 from agent.core.responses import Response
 from console.messages import State
@@ -36,10 +37,21 @@ class Person:
     """Each call connects, gives one command, follows it to its end and leaves, as `guardian` does."""
 
     def __init__(self, folder: Path, kid: str, pki: Pki, broker: Broker) -> None:
-        self.kid = kid
-        self.robot_id = pki.robot_id
-        self.profile_path = write_profile(folder, kid, broker)
-        self._profile: Profile = load_profile(self.profile_path, {})
+        self.take(write_profile(folder, kid, broker), pki.robot_id)
+
+    @classmethod
+    def with_profile(cls, path: Path, robot_id: str) -> Self:
+        """Somebody who has a profile already."""
+        person = cls.__new__(cls)
+        person.take(path, robot_id)
+        return person
+
+    def take(self, path: Path, robot_id: str) -> None:
+        """Becomes the person of this profile."""
+        self.profile_path = path
+        self.robot_id = robot_id
+        self._profile: Profile = load_profile(path, {})
+        self.kid = self._profile.kid
 
     def stop(self, response: Response = Response.EMERGENCY_STOP, reason: str = "") -> list[Stage]:
         """Every stage, `sent` first."""

@@ -230,7 +230,7 @@ class Site:
 
     def ask(self, module: str) -> dict[str, Any]:
         """The module's status, empty when it does not answer within half a second."""
-        return _ask(self.run_folder / f"{module}.sock", _STATUS, "status")
+        return ask_module(self.run_folder, module)
 
     def pid(self, module: str) -> int:
         """Of a module's process, as it says itself. Raises SiteError when it does not answer."""
@@ -296,3 +296,26 @@ def _ask(path: Path, packets: tuple[bytes, ...], wanted: str | None) -> dict[str
         except OSError:
             return {}
     return {}
+
+
+def ask_module(run_folder: Path, module: str) -> dict[str, Any]:
+    """A module's status as `warden status` asks for it; empty when no answer comes in half a second."""
+    return _ask(run_folder / f"{module}.sock", _STATUS, "status")
+
+
+def faults_of(ask: Callable[[str], Mapping[str, Any]]) -> list[str]:
+    """What is wrong at a site now, in words; what is merely latched and waits for a resume is not."""
+    answers = {module: ask(module) for module in ("reflex", "remote", "recorder")}
+    silent = [f"{module} does not answer" for module, answer in answers.items() if not answer]
+    if silent:
+        return silent
+    found: list[str] = []
+    for module in ("reflex", "remote"):
+        causes = answers[module]["channel"]["causes"]
+        found += [f"{module}: {c['id']}" for c in causes if c["active"] and c["id"] != "peer_stop"]
+        if answers[module]["latch_problem"]:
+            found.append(f"{module}: {answers[module]['latch_problem']}")
+    for name, seen in answers["reflex"]["inputs"].items():
+        if seen["quality"] != "good" or seen["closed"] is False:
+            found.append(f"input {name}: {seen}")
+    return found
