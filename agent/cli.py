@@ -49,9 +49,11 @@ def _end(code: int, line: str, *, as_json: bool = False) -> NoReturn:
     raise typer.Exit(code)
 
 
-def _load(path: Path, *, offline: bool = False, module: str = "", as_json: bool = False) -> Plan:
+def _load(
+    path: Path, *, offline: bool = False, module: str = "", simulate: bool = False, as_json: bool = False
+) -> Plan:
     try:
-        return load_plan(path, offline=offline, module=module)
+        return load_plan(path, offline=offline, module=module, simulate=simulate)
     except ConfigError as error:
         _end(REFUSED, str(error), as_json=as_json)
 
@@ -62,18 +64,23 @@ def run(
     module: Annotated[
         str | None, typer.Argument(help="reflex, remote, recorder or monitor; all if left out.")
     ] = None,
+    simulate: Annotated[
+        bool, typer.Option(help="Every device simulated, with a panel to press and break. / 模拟所有设备。")
+    ] = False,
 ) -> None:
     """Run the agent, or one module of it, in the foreground until SIGTERM (运行)."""
     from agent import launch
 
     if module is not None and module not in {row.name for row in PROCESSES}:
         _end(USAGE, f"module: must be one of {', '.join(row.name for row in PROCESSES)}, not {module!r}")
-    plan = _load(config, module=module or "")
+    if module is not None and simulate:
+        _end(USAGE, "--simulate runs all four modules: name none")
+    plan = _load(config, module=module or "", simulate=simulate)
     if module in (None, "remote"):
         _check_trust(plan)
     if module is not None:
         launch.run_one(plan, module)
-    raise typer.Exit(launch.run_all(plan))
+    raise typer.Exit(launch.run_all(plan, simulate=simulate))
 
 
 def _check_trust(plan: Plan, *, as_json: bool = False) -> None:

@@ -11,11 +11,14 @@ import socket
 import sys
 import time
 from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
 
 from agent.boot import command, seal_plan
 from agent.core.plan import Plan
 from agent.notify import Notifier
 from agent.processes import BY_NAME, PROCESSES, Process
+from agent.simulate import Controls, attach, simulated
 
 READY_S = 20.0
 """A module that is not ready by then at the first start will not be."""
@@ -37,8 +40,11 @@ class Child:
 class Launcher:
     """Starts every row, starts again what ends, and ends all in order."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, controls: Controls | None = None) -> None:
+        """`controls`: with `--simulate`, what a person acts on the simulated devices with."""
         self._plan = plan
+        self._controls = controls
+        self._robot: asyncio.subprocess.Process | None = None
         self._fd = seal_plan(plan)
         self._children = {row.name: Child(row) for row in PROCESSES}
         self._stop = asyncio.Event()
@@ -55,7 +61,10 @@ class Launcher:
             loop.create_task(self._keep(child), name=child.row.name) for child in self._children.values()
         ]
         tasks.append(loop.create_task(self._first_start(), name="first start"))
+        detach = attach(loop, self._controls, self._stop.set) if self._controls is not None else None
         await self._stop.wait()
+        if detach is not None:
+            detach()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -80,6 +89,19 @@ class Launcher:
         told = ", ".join(f"{name} {pid}" for name, pid in pids.items())
         sys.stderr.write(f"warden: {self._plan.robot.id} is protected and stopped; {told}\n")
         _pass_on_ready()
+        if self._controls is not None and find_spec("hil") is not None:
+            self._robot = await self._simulated_robot()
+
+    async def _simulated_robot(self) -> asyncio.subprocess.Process:
+        """With every device simulated, a robot is too: its software is what beats."""
+        link = Path(self._plan.run_dir) / self._plan.robot.id / "robot.sock"
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "hil.robot", "--auto-work"),
+            *("--link", str(link), "--name", self._plan.robot.name),
+            stdin=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
     async def _keep(self, child: Child) -> None:
         while True:
@@ -124,6 +146,7 @@ class Launcher:
                         child.ready.set()
 
     async def _end_all(self) -> None:
+        await _end(self._robot)
         # The recorder last: what the others say at their end is still kept.
         order = ("monitor", "remote", "reflex", "recorder")
         for name in order:
@@ -168,13 +191,16 @@ def _words(code: int) -> str:
         return f"signal {-code}"
 
 
-def run_all(plan: Plan) -> int:
-    """All four modules in the foreground; the exit code."""
-    return asyncio.run(_run(plan))
+def run_all(plan: Plan, *, simulate: bool = False) -> int:
+    """All four modules in the foreground; the exit code. `simulate`: with a panel, and without any device."""
+    if not simulate:
+        return asyncio.run(_run(plan, None))
+    plan = simulated(plan)
+    return asyncio.run(_run(plan, Controls(plan)))
 
 
-async def _run(plan: Plan) -> int:
-    return await Launcher(plan).run()
+async def _run(plan: Plan, controls: Controls | None) -> int:
+    return await Launcher(plan, controls).run()
 
 
 def run_one(plan: Plan, name: str) -> None:

@@ -22,10 +22,10 @@ ANSWER_S = 0.5
 CHANNELS = ("reflex", "remote")
 
 
-def gather(plan: Plan) -> dict[str, Any]:
+def gather(plan: Plan, timeout_s: float = ANSWER_S) -> dict[str, Any]:
     """PROTOCOL 7's object: what the robot may do, why not, and each module's pid, life and scheduling."""
     folder = Path(plan.run_dir) / plan.robot.id
-    answers = {row.name: _ask(folder / row.socket) if row.socket else None for row in PROCESSES}
+    answers = {row.name: _ask(folder / row.socket, timeout_s) if row.socket else None for row in PROCESSES}
     now_ns = time.monotonic_ns()
     readers = [PermitReader(folder / f"{name}.permit") for name in CHANNELS]
     permits = [reader.read() for reader in readers]
@@ -56,10 +56,10 @@ def _module(answer: dict[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def _ask(path: Path) -> dict[str, Any] | None:
-    """One question to one module, half a second at most; None when nobody answers."""
+def _ask(path: Path, timeout_s: float) -> dict[str, Any] | None:
+    """One question to one module; None when nobody answers in time."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
-        sock.settimeout(ANSWER_S)
+        sock.settimeout(timeout_s)
         try:
             sock.connect(str(path))
             sock.send(b'{"type":"hello","role":"status","boot":"' + b"0" * 32 + b'","pid":0}')

@@ -26,11 +26,12 @@ MAX_LEVELS = 8
 """The deepest a plan goes is five: a number in a corner of `envelope.area`."""
 
 
-def load_plan(path: Path, *, offline: bool = False, module: str = "") -> Plan:
+def load_plan(path: Path, *, offline: bool = False, module: str = "", simulate: bool = False) -> Plan:
     """The checked plan. Raises ConfigError with every problem found.
 
     `offline`: leave out what can only be known on the robot: ports, key files, users. `module`: look only at
     the ports and files that this module opens; under users of their own, one cannot read another's keys.
+    `simulate`: no device is opened, so none need be there.
     """
     raw = _read(path)
     model = _parse(path, raw)
@@ -39,7 +40,7 @@ def load_plan(path: Path, *, offline: bool = False, module: str = "") -> Plan:
     problems += _check_remote(model)
     if not offline:
         opened = [entry for entry in entries if module in ("", entry.channel)]
-        problems += [*check_present(opened), *_check_files(model, path.parent, module)]
+        problems += [*([] if simulate else check_present(opened)), *_check_files(model, path.parent, module)]
     if problems:
         raise ConfigError(str(path), problems)
     return build_plan(model, entries, path, hashlib.sha256(raw).hexdigest(), offline=offline)

@@ -1,0 +1,145 @@
+"""`warden run --simulate`: real modules, simulated devices; words from a pipe, keys on a terminal."""
+
+import os
+import pty
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.config import load_plan
+from agent.simulate import Controls, simulated
+from hil.person import Person
+from hil.site import Site
+from tests.waiting import block_until
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """Keys, broker and plan; no node, no robot, nothing that the plan's devices could be."""
+    folder = Path(tempfile.mkdtemp(prefix="w"))
+    made = Site(folder, broker="mosquitto")
+    made.broker.start()
+    made.write_plan()
+    yield made
+    made.broker.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def start(site: Site, stdin: int, stdout: int) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "agent", "run", "--simulate", "--config", str(site.plan)]
+    with (site.folder / "err").open("wb") as errors:
+        return subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=errors, cwd=ROOT)
+
+
+def up(site: Site) -> Person:
+    block_until(lambda: site.ask("reflex").get("robot", {}).get("connected") and site.ask("remote"))
+    block_until(lambda: site.ask("remote")["mqtt"]["connected"])
+    guardian = Person(site.folder, "guardian-li", site.pki, site.broker)
+    block_until(lambda: not any(site.ask(m)["channel"]["blockers"] for m in ("reflex", "remote")))
+    assert guardian.resume(retries=5)[-1].stage == "actuated"
+    return guardian
+
+
+def stops(site: Site) -> list[str]:
+    return list(site.ask("reflex")["channel"]["stops"])
+
+
+def test_words_from_a_pipe(site: Site) -> None:
+    process = start(site, subprocess.PIPE, subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        up(site)
+
+        def say(words: str) -> str:
+            process.stdin.write(words.encode() + b"\n")  # type: ignore[union-attr]
+            process.stdin.flush()  # type: ignore[union-attr]
+            return process.stdout.readline().decode().strip()  # type: ignore[union-attr]
+
+        assert say("press estop") == "done"
+        block_until(lambda: "estop_pressed" in stops(site))
+        assert "known are" in say("dance estop")
+        assert "known are" in say("press nothing")
+        assert "no number" in say("vary estop x")
+        assert say("hello").startswith("say:")
+        assert say("heal estop") == "done"
+        process.stdin.write(b"quit\n")
+        process.stdin.flush()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_keys_on_a_terminal(site: Site) -> None:
+    master, slave = pty.openpty()
+    process = start(site, slave, slave)
+    os.close(slave)
+    shown = bytearray()
+
+    def sees(words: str) -> bool:
+        shown.extend(os.read(master, 65536))
+        return words.encode() in shown
+
+    try:
+        os.set_blocking(master, True)
+        block_until(lambda: sees("estop"))
+        os.set_blocking(master, False)
+        up(site)
+        drain(master)
+        os.write(master, b"1p")
+        block_until(lambda: drain(master) and "estop_pressed" in stops(site))
+        os.write(master, b"p")
+        block_until(lambda: drain(master) and site.ask("reflex")["inputs"]["estop"]["closed"])
+        os.write(master, b"2s")
+        block_until(lambda: drain(master) and "input_stale:bumper" in stops(site))
+        os.write(master, b"hq")
+        block_until(lambda: drain(master) and process.poll() is not None)
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
+
+
+def drain(master: int) -> bool:
+    """What the panel drew; a full terminal would hold it up."""
+    try:
+        while os.read(master, 65536):
+            pass
+    except OSError:
+        pass
+    return True
+
+
+def test_every_device_is_replaced_and_nothing_else(site: Site) -> None:
+    plan = load_plan(site.plan, simulate=True)
+    made = simulated(plan)
+    assert {spec.device.driver for spec in made.inputs.values()} == {"sim"}
+    assert {spec.device.driver for spec in made.outputs.values()} == {"sim"}
+    assert made.conditions == plan.conditions
+    assert made.times == plan.times
+    assert made.rows == plan.rows
+    assert {name: spec.channel for name, spec in made.outputs.items()} == {
+        name: spec.channel for name, spec in plan.outputs.items()
+    }
+
+
+def test_controls_leave_each_act_in_the_file(site: Site) -> None:
+    controls = Controls(load_plan(site.plan, simulate=True))
+    assert controls.line("cut_a estop") == ""
+    assert controls.states["estop"].contacts == (False, True)
+
+
+def test_a_module_alone_is_not_simulated(site: Site) -> None:
+    command = [sys.executable, "-m", "agent", "run", "reflex", "--simulate", "--config", str(site.plan)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 2
+    assert "--simulate" in done.stderr
