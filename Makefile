@@ -8,6 +8,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 # Handed to the hardware tests: make hil HIL_ARGS='--rig firmware'
 HIL_ARGS ?=
+FUZZ_ARGS ?=
 
 BIN := .venv/bin
 # Debian keeps mosquitto out of an ordinary user's PATH.
@@ -15,7 +16,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Two of these targets at once would write one environment.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test check fmt cover bench hil lock clean
+.PHONY: help demo test check fmt cover bench hil fuzz lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,11 +51,14 @@ hil: .venv/dev.stamp ## hardware-in-the-loop tests in order, and the latency bud
 	@tools/need.sh mosquitto gcc
 	@$(BIN)/python -m pytest hil/suite $(HIL_ARGS)
 
+fuzz: .venv-fuzz/fuzz.stamp ## coverage-guided fuzzing of every decoder (FUZZ_ARGS='--seconds 300 node_frame')
+	@.venv-fuzz/bin/python -m tests.fuzz $(FUZZ_ARGS)
+
 lock: .venv-tools/stamp ## write requirements/ anew from pyproject.toml (UPGRADE=1 takes newer releases)
 	@tools/lock.sh $(if $(UPGRADE),--upgrade)
 
 clean: ## remove every environment, cache and result
-	@rm -rf .venv .venv-tools var build dist .coverage .coverage.* \
+	@rm -rf .venv .venv-fuzz .venv-tools var build dist .coverage .coverage.* \
 	  .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -65,6 +69,9 @@ clean: ## remove every environment, cache and result
 .venv/dev.stamp: requirements/dev.txt pyproject.toml
 	@tools/environment.sh $(PYTHON) .venv dev
 	@touch .venv/run.stamp
+
+.venv-fuzz/fuzz.stamp: requirements/fuzz.txt pyproject.toml
+	@tools/environment.sh $(PYTHON) .venv-fuzz fuzz
 
 .venv-tools/stamp: requirements/lock.txt
 	@tools/environment.sh $(PYTHON) .venv-tools lock

@@ -13,4 +13,6 @@ compile() {
 compile "$@" pyproject.toml --extra demo --group build --output-file requirements/run.txt
 compile "$@" pyproject.toml --extra demo --group dev --constraint requirements/run.txt \
   --output-file requirements/dev.txt
+compile "$@" pyproject.toml --extra demo --group fuzz --constraint requirements/dev.txt \
+  --output-file requirements/fuzz.txt
 compile "$@" --group pyproject.toml:lock --output-file requirements/lock.txt
