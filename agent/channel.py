@@ -26,6 +26,7 @@ from agent.core.machine import (
 )
 from agent.core.peer import PeerView
 from agent.core.plan import Plan
+from agent.core.responses import PERMIT_RULES, Deadline, Response
 from agent.core.resume import ResumeRequest, blockers, refusal
 from agent.events import EventSink
 from agent.metrics import Meter
@@ -145,6 +146,15 @@ class Channel:
     def demand(self, key: str, demand: Demand | None = None) -> None:
         """Raises a cause at the next turn, which the caller makes at once."""
         self._pulses[key] = demand or Demand()
+
+    def cut(self, response: Response, now_ns: int) -> None:
+        """Withdraws ahead of the turn that the caller makes at once, and that decides (`agent.core.cut`)."""
+        if not self._motion_until_ns:
+            return
+        powerless = PERMIT_RULES[response].power is Deadline.WITHDRAWN
+        self._permit.withdraw(power_until_ns=0 if powerless else _AS_IT_IS_NS)
+        if powerless:
+            self._outputs.order(False, now_ns)
 
     def turn(self, now_ns: int, trigger: Trigger | None = None) -> Outcome:
         """One turn: sample, step, act. Costs tens of microseconds when nothing changes."""
@@ -358,5 +368,7 @@ class Channel:
 _UNSAVED_STOPS = 64
 """More than can be counted before one of them is on the disk: nothing leaves a stop before it is saved, so
 each response counts at most once (hold, safe mode, …), and a mirrored stop a few times more."""
+_AS_IT_IS_NS = 1 << 62
+"""The permit's writer never lengthens power in a withdrawal: so far ahead means as it is."""
 _EPOCH_BASE_S = 1_700_000_000
 """Epochs taken from the clock count seconds from here (2023-11-14): above any count of stops, inside u32."""

@@ -15,11 +15,12 @@ from agent.commanding import CHALLENGED, carry_out, refusal
 from agent.core import evaluate as ev
 from agent.core.causes import PEER_STOP, row_id
 from agent.core.commands import Code, Command
+from agent.core.cut import cuts_of, worst_cut
 from agent.core.envelope import WallTime
 from agent.core.machine import Demand, Outcome
 from agent.core.peer import UNHEARD, watch_peer
 from agent.core.plan import Plan
-from agent.core.readings import Quality
+from agent.core.readings import Quality, Reading
 from agent.core.responses import Response
 from agent.core.resume import HALVES
 from agent.devices import Devices, wanted
@@ -85,6 +86,8 @@ class Reflex:
         )
         self.memory = ev.remember(plan, self.channel.latched_keys, now_ns)
         self.verdict = ev.Verdict()
+        self._cuts = cuts_of(plan)
+        self._readings: Mapping[str, Reading] = {}
         self.peer = UNHEARD
         self._other_permit = PermitReader(self.shell.folder / "remote.permit")
         self._peer_connection: Connection | None = None
@@ -130,7 +133,13 @@ class Reflex:
             self._pass_on_telemetry()
 
     def _edge(self) -> None:
-        self._react("input")
+        """An input changed: cut first where the plan says so, then take the turn that decides."""
+        now_ns = time.monotonic_ns()
+        self._readings = self.devices.readings(now_ns)
+        response = worst_cut(self._cuts, self._readings)
+        if response is not None:
+            self.channel.cut(response, now_ns)
+        self.channel.turn(now_ns, Trigger("input", now_ns))
 
     def _react(self, path: str) -> None:
         now_ns = time.monotonic_ns()
@@ -138,7 +147,7 @@ class Reflex:
 
     def _sample(self, now_ns: int) -> Sample:
         seen = ev.Observations(
-            readings=self.devices.readings(now_ns),
+            readings=self._readings or self.devices.readings(now_ns),
             telemetry=self.robot.telemetry,
             robot_since_ns=self.robot.since_ns,
             last_beat_ns=self.robot.last_beat_ns,
@@ -146,6 +155,7 @@ class Reflex:
             powered=self.channel.state.power_limit_ns != 0,
             wall=self._wall,
         )
+        self._readings = {}  # an edge's own readings are for its own turn
         before = self.verdict
         self.memory, self.verdict = ev.evaluate(self.plan, self.memory, seen, now_ns)
         self._count_inputs(before)

@@ -99,6 +99,7 @@ class SerialNode:
         self._midway = False
         # What it is told.
         self._energise = False
+        self._ordered_seq: int | None = None
         self._seq = 0
         self._echo = 0
         self._sent_ns: int | None = None
@@ -153,6 +154,7 @@ class SerialNode:
     def _lose(self, line: SerialLine, reason: str, now_ns: int) -> None:
         """The line is gone. It comes back de-energised: only a new order closes the relay again."""
         self._energise = False
+        self._ordered_seq = None
         self._untold = True
         with suppress(LineError):  # what it has not sent could keep the kernel waiting in close, for 30 s
             line.discard_output()
@@ -191,9 +193,13 @@ class SerialNode:
 
     def readback(self, output_name: str, now_ns: int) -> bool | None:
         stale_ns = self._outputs[output_name]
-        if self._frame is None or not self._is_younger(stale_ns, now_ns):
+        if self._frame is None or not self._is_younger(stale_ns, now_ns) or not self._answers(self._frame):
             return None
         return RELAY.get(self._frame.relay)
+
+    def _answers(self, frame: NodeFrame) -> bool:
+        """Whether the node had heard the latest order when it said this, and not only one before it."""
+        return self._ordered_seq is None or (frame.echo - self._ordered_seq) & 0xFFFF < 0x8000
 
     def fresh(self, now_ns: int) -> bool:
         """True while a new frame younger than the strictest `stale_ms` of this node is there."""
@@ -276,6 +282,7 @@ class SerialNode:
         if self._closed or energise == self._energise:
             return
         self._energise = energise
+        self._ordered_seq = (self._seq + 1) & 0xFFFF
         self._send(now_ns)
 
     def _send(self, now_ns: int) -> None:

@@ -35,7 +35,6 @@ def main(words: Sequence[str] | None = None) -> int:
     results: list[Result] = []
     about = environment()
     code = DONE
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends everything in order, as Ctrl-C does
     try:
         run(arguments, results.append, about)
     except (WardenError, OSError) as error:
@@ -147,4 +146,5 @@ def _seconds(text: str) -> float:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it ends everything in order, as Ctrl-C does
     sys.exit(main())

@@ -57,6 +57,7 @@ static inline void settle(int priority)
     memset(&param, 0, sizeof param);
     param.sched_priority = priority;
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
+    (void)setvbuf(stdin, NULL, _IONBF, 0); /* what poll does not show must not wait in a buffer of ours */
     (void)prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
     fifo = sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &param) == 0;
     locked = mlockall(MCL_CURRENT | MCL_FUTURE) == 0;

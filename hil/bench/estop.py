@@ -1,6 +1,7 @@
 """Input edge -> permit withdrawn and relay order written."""
 
 from hil.bench.figures import Figure
+from hil.bench.program import ProgramError
 from hil.bench.rig import Rig
 from hil.bench.samples import OURS, REFERENCE, SEED, Bound, Leg, Samples
 
@@ -22,22 +23,24 @@ def measure(rig: Rig, bound: Bound, samples: Samples) -> None:
     rig.node.say(f"run {bound.count} {SEED}")
     ending = False
     while (words := rig.node.hear(ANSWER_S)) != ["done"]:
-        _take(rig, words, samples)
-        if not ending and bound.over and samples.legs:
+        if not words:
+            raise ProgramError("node", f"said nothing for {ANSWER_S:g} s")
+        _take(rig, words[0], words[1], words[2:], samples)
+        if bound.over and not ending:
             ending = True
             rig.node.say("end")
 
 
-def _take(rig: Rig, words: list[str], samples: Samples) -> None:
-    kind, who = words[:2] if len(words) > 1 else ("silent", "node")
+def _take(rig: Rig, kind: str, who: str, times: list[str], samples: Samples) -> None:
     if kind == "sample":
-        edge_ns, *effects = map(int, words[2:])
+        edge_ns, *effects = map(int, times)
         for leg, effect_ns in zip(LEGS, effects, strict=True):
             samples.add(leg.name, OURS if who == "ours" else REFERENCE, effect_ns - edge_ns)
         if who == "reference":
             samples.on_sample()
         return
-    samples.incidents[f"{kind}: {who}"] += 1
+    why = ", ".join(rig.causes()) if who == "ours" else who
+    samples.incidents[f"{kind}: {why}"] += 1
     if (kind, who) == ("stuck", "ours"):
         rig.bring_up()
         rig.guardian.hang_up()

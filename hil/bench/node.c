@@ -243,8 +243,12 @@ static void look(node *self, sighting *seen)
     size_t off = 0, frames;
 
     notice(self, seen, now_ns());
-    if (seen->withdrawn_ns == 0 && self->words[1] == 0)
-        seen->withdrawn_ns = now_ns();
+    if (seen->withdrawn_ns == 0 && self->words[1] == 0) {
+        uint64_t at_ns = now_ns();
+
+        notice(self, seen, at_ns); /* read, at the latest, before it was withdrawn */
+        seen->withdrawn_ns = at_ns;
+    }
     if (seen->written == 0)
         return; /* reading an empty line in a loop would hold up the far end's write to it */
     frames = hear(self, &off);
@@ -260,7 +264,7 @@ static void tell(const node *self, const sighting *seen)
 {
     size_t which = seen->heard < seen->written ? seen->heard : seen->written;
 
-    if (seen->withdrawn_ns == 0 || seen->arrived_ns == 0 || which == 0)
+    if (seen->read_ns == 0 || seen->withdrawn_ns == 0 || seen->arrived_ns == 0 || which == 0)
         printf("late %s\n", self->who);
     else
         printf("sample %s %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", self->who, seen->edge_ns,

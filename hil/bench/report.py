@@ -66,7 +66,12 @@ def lines(result: Result) -> Iterator[Line]:
 def table(path: Path, results: Sequence[Result]) -> Table:
     """Of one path, in every condition it was measured in."""
     reference = f"\n[dim]C: {path.reference}[/]" if path.reference else ""
-    made = Table(title=f"{path.zh} {path.en}{reference}", title_justify="left", title_style="bold")
+    made = Table(
+        title=f"{path.zh} {path.en}{reference}",
+        title_justify="left",
+        title_style="bold",
+        caption_justify="left",
+    )
     made.add_column("")
     made.add_column("")
     for name in (*COLUMNS, "n"):
@@ -75,10 +80,14 @@ def table(path: Path, results: Sequence[Result]) -> Table:
         made.add_row(f"[bold]{result.condition}[/]", f"[dim]load {result.load_average[0]:.1f}[/]")
         for line in lines(result):
             _add_line(made, line)
-        for what, count in sorted(result.samples.incidents.items()):
-            made.add_row("", f"[yellow]{what}: {count}[/]")
         made.add_section()
+    made.caption = "\n".join(map(_incidents, results)).strip() or None
     return made
+
+
+def _incidents(result: Result) -> str:
+    told = [f"{what} ({count})" for what, count in sorted(result.samples.incidents.items())]
+    return f"[yellow]{result.condition}: {'; '.join(told)}[/]" if told else ""
 
 
 def _add_line(made: Table, line: Line) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from agent.boot import command, seal_plan
 from agent.config import load_plan
@@ -36,6 +37,7 @@ REMOTE_PRIORITY = BY_NAME["remote"].fifo_priority
 MODULES = ("recorder", "reflex", "monitor")
 """Started with the site; `remote` is the rig's own, since it is killed and started anew."""
 SHARED = Path("/dev/shm")  # noqa: S108 - tmpfs is where permits belong
+HOME = Path(__file__).resolve().parents[2]
 RUN_S = 30.0
 PAUSE_S = 0.002
 
@@ -87,14 +89,22 @@ class Rig:
         try:
             self._open()
         except BaseException:
-            self._stack.close()
+            self._close()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
+        self._close()
+
+    def _close(self) -> None:
+        """To its end: a second Ctrl-C must not leave half of it running."""
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            self._stack.close()
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def _open(self) -> None:
         self.folder = self._folder(None)
@@ -148,16 +158,21 @@ class Rig:
     # ------------------------------------------------------------------------------------ the module remote
 
     def start_remote(self) -> None:
-        """As `warden run` does; until it answers."""
-        with (self.folder / "remote.out").open("ab") as sink:
-            self._remote = subprocess.Popen(
+        """As `warden run` does; until it answers. Raises RigError when it ends instead."""
+        output = self.folder / "remote.out"
+        with output.open("ab") as sink:
+            remote = subprocess.Popen(
                 command("remote", self._plan_fd, os.getpid()),
                 pass_fds=(self._plan_fd,),
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join([str(HOME), *_inherited_path()])},
             )
-        self.site.until(lambda: bool(self.site.ask("remote")), "remote")
+        self._remote = remote
+        wait_until(lambda: bool(self.site.ask("remote")) or remote.poll() is not None, "remote")
+        if remote.poll() is not None:
+            raise RigError(f"remote ended: {output.read_text(errors='replace')[-500:]}")
 
     @property
     def remote_pid(self) -> int:
@@ -179,20 +194,23 @@ class Rig:
 
     def permits_motion(self, path: Path) -> bool:
         """Whether that permit permits motion now."""
-        reader = self._readers.setdefault(path, PermitReader(path))
-        return reader.read().motion_until_ns > time.monotonic_ns()
+        if path not in self._readers:
+            self._readers[path] = PermitReader(path)
+            self._stack.callback(self._readers[path].close)
+        return self._readers[path].read().motion_until_ns > time.monotonic_ns()
 
     def bring_up(self) -> None:
         """Until the robot may move: a guardian resumes, as often as it takes. RigError after 30 s."""
         give_up_s = time.monotonic() + RUN_S
         while not self.running():
             if time.monotonic() > give_up_s:
-                raise RigError(f"the robot does not run: {self._causes()}")
+                raise RigError(f"the robot does not run: {', '.join(self.causes())}")
             self.guardian.resume()
 
-    def _causes(self) -> dict[str, Any]:
+    def causes(self) -> list[str]:
+        """Why it stands: `reflex robot_hung`; empty when nothing stops it, or nobody answers."""
         told = {name: self.site.ask(name).get("channel", {}) for name in ("reflex", "remote")}
-        return {name: [cause["id"] for cause in state.get("causes", [])] for name, state in told.items()}
+        return [f"{name} {cause['id']}" for name, state in told.items() for cause in state.get("causes", [])]
 
     # -------------------------------------------------------------------------------------------- the load
 
@@ -204,6 +222,11 @@ class Rig:
                 loop = subprocess.Popen([self.programs["burn"], str(os.getpid())], stdin=subprocess.DEVNULL)
                 loops.callback(end_process, loop)
             yield
+
+
+def _inherited_path() -> list[str]:
+    inherited = os.environ.get("PYTHONPATH")
+    return [inherited] if inherited else []
 
 
 def end_process(process: subprocess.Popen[bytes]) -> None:
