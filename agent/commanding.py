@@ -4,6 +4,7 @@
 """
 
 from agent.channel import Channel, Trigger
+from agent.core.causes import Clear
 from agent.core.commands import Code, Command
 from agent.core.machine import Demand
 from agent.core.peer import PeerView
@@ -46,9 +47,9 @@ def _resume(channel: Channel, command: Command, peer: PeerView) -> Code | None:
 
 
 def _reinstate(channel: Channel, command: Command, peer: PeerView) -> Code | None:
-    own = (cause.key for cause in channel.state.causes)
+    own = any(cause.clear == Clear.REEVALUATION for cause in channel.state.causes)
     # A channel that lost its part in a crash must not keep the other suspended for ever.
-    if "suspended" not in (*own, *peer.causes):
+    if not own and Code.REEVALUATION_NEEDED not in peer.blockers:
         return Code.NOT_STOPPED
     if command.args.epoch != channel.state.epoch + peer.epoch:
         return Code.WRONG_EPOCH

@@ -50,6 +50,7 @@ class Launcher:
         self._stop = asyncio.Event()
         self._failed = ""
         self._notify = _notify_socket()
+        self._ready_pids: set[int] = set()
 
     async def run(self) -> int:
         """Until SIGTERM or SIGINT; 0, or 1 when a module could not be started."""
@@ -77,9 +78,10 @@ class Launcher:
         return 1 if self._failed else 0
 
     async def _first_start(self) -> None:
-        waits = [child.ready.wait() for child in self._children.values()]
         try:
-            await asyncio.wait_for(asyncio.gather(*waits), READY_S)
+            async with asyncio.timeout(READY_S):
+                for child in self._children.values():
+                    await child.ready.wait()
         except TimeoutError:
             late = [name for name, child in self._children.items() if not child.ready.is_set()]
             self._failed = f"not ready after {READY_S:.0f} s: {', '.join(late)}"
@@ -123,6 +125,7 @@ class Launcher:
             child.process = await self._spawn(child.row)
         except OSError as error:  # no process, no memory: that may pass
             return str(error.strerror)
+        self._mark_ready()
         return _words(await child.process.wait())
 
     async def _spawn(self, row: Process) -> asyncio.subprocess.Process:
@@ -140,10 +143,14 @@ class Launcher:
         data, ancillary, _, _ = self._notify.recvmsg(4096, socket.CMSG_SPACE(12))
         for level, kind, body in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS and b"READY=1" in data:
-                pid = int.from_bytes(body[:4], sys.byteorder)
-                for child in self._children.values():
-                    if child.process is not None and child.process.pid == pid:
-                        child.ready.set()
+                self._ready_pids.add(int.from_bytes(body[:4], sys.byteorder))
+        self._mark_ready()
+
+    def _mark_ready(self) -> None:
+        """The word may come before `_live` has its process; then it counts from there."""
+        for child in self._children.values():
+            if child.process is not None and child.process.pid in self._ready_pids:
+                child.ready.set()
 
     async def _end_all(self) -> None:
         await _end(self._robot)

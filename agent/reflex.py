@@ -29,6 +29,7 @@ from agent.link import Connection, Message
 from agent.outputs import Outputs
 from agent.peer_link import channel_state, read_state
 from agent.permit import PermitReader, PermitWriter
+from agent.protocols import Protocols
 from agent.robot_link import RobotLink
 from agent.shell import TICK_NS, Shell, Ticker
 from agent.tokens import TokenError
@@ -37,8 +38,6 @@ WALL_NS = 1_000_000_000
 """The wall clock's hours are looked at once a second; `hours` are in minutes."""
 TELEMETRY_TICKS = 100
 """Telemetry goes on to guardians at 1 Hz (PROTOCOL 3)."""
-STOP_STEPS = {"virtual": ("stop_generation", "stop_transmission")}
-"""What a robot of this kind is asked to do when a stop begins (PROTOCOL 2); others: `stop_motion`."""
 
 
 class Reflex:
@@ -75,7 +74,7 @@ class Reflex:
             allowed_uids=frozenset(plan.link_uids) or frozenset({os.geteuid()}),
             welcome=self._welcome,
             on_hello=self._robot_here,
-            on_gone=lambda: self._react("robot"),
+            on_gone=self._robot_left,
             on_beat=self._beaten,
             on_event=self._robot_event,
             on_step_result=self._step_result,
@@ -84,6 +83,7 @@ class Reflex:
             now_ns=time.monotonic_ns,
             on_bad=lambda reason: self.shell.bad_input("robot_link", reason),
         )
+        self.protocols = Protocols(self.shell, self.robot.send)
         self.memory = ev.remember(plan, self.channel.latched_keys, now_ns)
         self.verdict = ev.Verdict()
         self._cuts = cuts_of(plan)
@@ -113,6 +113,7 @@ class Reflex:
         """The permit first, then the outputs; idempotent."""
         self.channel.close()
         self.devices.close()
+        self.protocols.close()
         if self.ticker is not None:
             self.ticker.close()
         self.robot.close()
@@ -129,6 +130,7 @@ class Reflex:
         self._beats += 1
         if self._beats % 2 == 0:
             self._beat_peer()
+        self.protocols.tick(now_ns)
         if self._beats % TELEMETRY_TICKS == 0:
             self._pass_on_telemetry()
 
@@ -199,6 +201,11 @@ class Reflex:
             "epoch": self._robot_epoch(),
         }
 
+    def _robot_left(self) -> None:
+        now_ns = time.monotonic_ns()
+        self.channel.turn(now_ns, Trigger("robot", now_ns))
+        self.protocols.robot_gone(now_ns)
+
     def _robot_here(self) -> None:
         self.shell.sink.emit("robot_connected", {"name": self.robot.name})
         self._react("robot")
@@ -216,7 +223,8 @@ class Reflex:
             self._react("robot")
 
     def _step_result(self, step_id: str, done: bool, detail: str) -> None:
-        self.shell.sink.emit("step_result", {"id": step_id, "ok": done, "detail": detail})
+        if not self.protocols.robot_told(step_id, done, detail, time.monotonic_ns()):
+            self.shell.bad_input("robot_link", f"step_result for {step_id!r}, which is not under way")
 
     def _authorise(self, task: str) -> tuple[bool, str]:
         """Deny by default (clause 3.2(b)): only listed tasks, only while the robot may run."""
@@ -369,9 +377,7 @@ class Reflex:
         self._tell_robot()
         if outcome.rose:
             self.shell.tidy_soon()
-            deadline_ms = self.plan.times.still_ns // 1_000_000
-            for step in STOP_STEPS.get(self.plan.robot.kind, ("stop_motion",)):
-                self.robot.order_step(step, deadline_ms)
+            self.protocols.begin(outcome.was, self.channel.state.response, self._robot_epoch(), now_ns)
         self._show()
 
     def _show(self) -> None:

@@ -28,6 +28,7 @@ from agent.outputs import Outputs
 from agent.peer_link import channel_state, read_causes, read_state
 from agent.permit import PermitReader, PermitWriter
 from agent.processes import allowed_uids
+from agent.protocols import Protocols
 from agent.publisher import Publisher
 from agent.shell import TICK_NS, Shell, Ticker
 from agent.tokens import load_private_key
@@ -109,6 +110,7 @@ class Remote:
             effect=self._effect,
             ask_reflex=self.reflex.send,
         )
+        self.protocols = Protocols(self.shell)
         self._link_seen_ns = now_ns
         self._links = 0
         self.dropped = 0
@@ -131,6 +133,7 @@ class Remote:
         """The permit first, then the outputs; says farewell on the link; idempotent."""
         self.channel.close()
         self.devices.close()
+        self.protocols.close()
         if self.ticker is not None:
             self.ticker.close()
         self.reflex.close()
@@ -150,6 +153,7 @@ class Remote:
         self.channel.turn(now_ns, Trigger("link", now_ns))
         if self.reflex.connected and not self.reflex.send({"type": "beat"}):
             self._lose_peer()
+        self.protocols.tick(now_ns)
         self.desk.look(now_ns)
         self.publisher.tick(now_ns, self)
 
@@ -246,6 +250,9 @@ class Remote:
         meter.set("motion_permitted", float(not state.response.stops), "remote")
         meter.set("power_permitted", float(self.outputs.energised or state.power_limit_ns is None), "remote")
         meter.set("epoch", state.epoch, "remote")
+        if outcome.rose:
+            self.shell.tidy_soon()
+            self.protocols.begin(outcome.was, state.response, state.epoch + self.peer.epoch, now_ns)
         self.publisher.changed()
         if outcome.rose or outcome.raised or outcome.cleared:
             self.publisher.event(self, outcome)

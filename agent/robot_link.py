@@ -55,7 +55,6 @@ class RobotLink:
         self._epoch = epoch
         self._now_ns = now_ns
         self._on_bad = on_bad
-        self._steps = 0
         self._server = Server(
             loop,
             path,
@@ -84,26 +83,9 @@ class RobotLink:
         """Idempotent."""
         self._server.close()
 
-    def send(self, message: Mapping[str, object]) -> None:
-        """To the robot, if one is connected; never blocks."""
-        if self._connection is not None:
-            self._connection.send(message)
-
-    def order_step(self, step: str, deadline_ms: int) -> str:
-        """Asks the robot to carry out one protocol step; the id under which its result comes."""
-        self._steps += 1
-        step_id = f"{step}-{self._steps}"
-        self.send(
-            {
-                "type": "step",
-                "id": step_id,
-                "step": step,
-                "epoch": self._epoch(),
-                "deadline_ms": deadline_ms,
-                "args": {},
-            }
-        )
-        return step_id
+    def send(self, message: Mapping[str, object]) -> bool:
+        """To the robot; False when none is connected or it does not read. Never blocks."""
+        return self._connection is not None and self._connection.send(message)
 
     def _heard(self, connection: Connection, message: Message) -> None:
         kind = str(message["type"])

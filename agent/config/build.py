@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import agent
+from agent.config.adapters import protocols_of
 from agent.config.broker import broker_address
 from agent.config.devices import Entry
 from agent.config.errors import ConfigError, Problem
@@ -21,7 +22,15 @@ _CLEARS = {clear.label: clear for clear in Clear}
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
-def build_plan(model: PlanModel, entries: list[Entry], path: Path, digest: str, *, offline: bool) -> p.Plan:
+def build_plan(
+    model: PlanModel,
+    entries: list[Entry],
+    adapters: dict[str, p.DeviceSpec],
+    path: Path,
+    digest: str,
+    *,
+    offline: bool,
+) -> p.Plan:
     """The plan as the modules use it; raises ConfigError for a user that does not exist."""
     folder = path.parent.resolve()
     robot = model.robot
@@ -41,6 +50,8 @@ def build_plan(model: PlanModel, entries: list[Entry], path: Path, digest: str, 
         outputs={name: _output(item, devices[f"outputs.{name}"]) for name, item in model.outputs.items()},
         recorder=_recorder(model, folder),
         monitor=_monitor(model, folder),
+        adapters=adapters,
+        protocols=protocols_of(model),
         remote=_remote(model, folder),
         envelope=_envelope(model),
     )
@@ -125,7 +136,7 @@ def _condition(row: ConditionModel) -> p.Condition:
 def _input(item: InputModel, device: p.DeviceSpec) -> p.InputSpec:
     return p.InputSpec(
         device=device,
-        contact="quantity" not in device.settings,
+        contact=not device.settings.get("quantity"),
         discrepancy_ns=item.discrepancy_ms * MS,
         debounce_ns=item.debounce_ms * MS,
         proof_cycle=item.proof_cycle,

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import ValidationError
 
+from agent.config.adapters import check_adapters
 from agent.config.broker import broker_address
 from agent.config.build import build_plan
 from agent.config.devices import check_entries, check_present, check_together
@@ -36,14 +37,15 @@ def load_plan(path: Path, *, offline: bool = False, module: str = "", simulate: 
     raw = _read(path)
     model = _parse(path, raw)
     entries, problems = check_entries(model, path.parent.resolve())
-    problems += [*check_together(entries), *_check_conditions(model), *_check_timezone(model)]
+    adapters, wrong = check_adapters(model)
+    problems += [*wrong, *check_together(entries), *_check_conditions(model), *_check_timezone(model)]
     problems += _check_remote(model)
     if not offline:
         opened = [entry for entry in entries if module in ("", entry.channel)]
         problems += [*([] if simulate else check_present(opened)), *_check_files(model, path.parent, module)]
     if problems:
         raise ConfigError(str(path), problems)
-    return build_plan(model, entries, path, hashlib.sha256(raw).hexdigest(), offline=offline)
+    return build_plan(model, entries, adapters, path, hashlib.sha256(raw).hexdigest(), offline=offline)
 
 
 def _read(path: Path) -> bytes:
@@ -129,9 +131,9 @@ def _check_test(key: str, row: ConditionModel, item: InputModel | None) -> Itera
     if item is None:
         return
     quantity = (item.model_extra or {}).get("quantity")
-    if quantity is not None and row.state in ("open", "closed"):
+    if quantity and row.state in ("open", "closed"):
         yield Problem(f"{key}.is", f"is for contacts, and {row.input!r} measures {quantity}: above or below")
-    elif quantity is None and row.state is None:
+    elif not quantity and row.state is None:
         test = "above" if row.below is None else "below"
         yield Problem(
             f"{key}.{test}", f"is for quantities, and {row.input!r} is a contact: is = open or closed"

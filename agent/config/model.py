@@ -1,7 +1,7 @@
 """The plan file's shape (PROTOCOL 8): frozen models, unknown keys refused, a unit in every number's name."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -167,6 +167,33 @@ class EnvelopeModel(Model):
         return self
 
 
+class AdapterModel(Model):
+    """`[adapters.<name>]`: the driver, and the driver's own keys."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    driver: str
+
+
+class StepModel(Model):
+    """One step of a protocol."""
+
+    step: RowId
+    adapter: Name = "link"
+    deadline_ms: int = Field(ge=1, le=600_000, description="Done by then, counted from its own begin")
+    args: dict[str, Any] = Field(default_factory=dict)
+
+
+class ProtocolModel(Model):
+    """`[[protocol]]` (clause 5.5(d)): what is done, in order, when a stop begins."""
+
+    id: RowId
+    response: Literal["hold", "safe_mode", "emergency_stop", "suspend", "retire"] = Field(
+        description="Begun when a stop of this response, or a worse one, begins"
+    )
+    channel: Literal["reflex", "remote"] = "reflex"
+    steps: tuple[StepModel, ...] = Field(min_length=1, max_length=32)
+
+
 class RemoteModel(Model):
     """`[remote]`: the guardians' link."""
 
@@ -213,6 +240,8 @@ class PlanModel(Model):
     outputs: dict[Name, OutputModel] = Field(default_factory=dict, max_length=16)
     condition: tuple[ConditionModel, ...] = Field(default=(), max_length=256)
     envelope: EnvelopeModel = Field(default_factory=EnvelopeModel)
+    adapters: dict[Name, AdapterModel] = Field(default_factory=dict, max_length=16)
+    protocol: tuple[ProtocolModel, ...] = Field(default=(), max_length=16)
     remote: RemoteModel
     recorder: RecorderModel = Field(default_factory=RecorderModel)
     monitor: MonitorModel = Field(default_factory=MonitorModel)

@@ -97,6 +97,8 @@ class Outcome:
     raised: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
     cleared: tuple[str, ...] = ()
+    was: Response = field(default=Response.NONE, compare=False)
+    """The response before this turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,8 @@ def step(
         stopped_ns=_stopped_ns(state, response, now_ns),
         power_limit_ns=_power_limit(state, response, now_ns, ss1_ns),
     )
-    outcome = Outcome(changed, rose, tuple(changes.raised), tuple(changes.gone), tuple(changes.cleared))
+    told = (tuple(changes.raised), tuple(changes.gone), tuple(changes.cleared))
+    outcome = Outcome(changed, rose, *told, was=state.response)
     return after, outcome
 
 

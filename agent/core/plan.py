@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any, cast
 
 from agent.core.causes import CauseRow
+from agent.core.responses import Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,26 @@ class Envelope:
 
 
 @dataclass(frozen=True, slots=True)
+class ProtocolStep:
+    """One step of a protocol: the word, the adapter that carries it out, its deadline and arguments."""
+
+    step: str
+    adapter: str
+    deadline_ms: int
+    args: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """Ordered steps (clause 5.5(d)): begun when a stop of this response, or a worse one, begins."""
+
+    id: str
+    response: Response
+    channel: str
+    steps: tuple[ProtocolStep, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Remote:
     """`[remote]`: the guardians' link. Paths are absolute."""
 
@@ -161,6 +182,8 @@ class Plan:
     outputs: Mapping[str, OutputSpec]
     recorder: Recorder
     monitor: Monitor
+    adapters: Mapping[str, DeviceSpec] = field(default_factory=dict)
+    protocols: tuple[Protocol, ...] = ()
     remote: Remote | None = None
     envelope: Envelope = field(default_factory=Envelope)
 

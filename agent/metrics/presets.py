@@ -22,6 +22,7 @@ COMMANDS: Final = (
 )
 UNKNOWN_COMMAND: Final = "unknown"
 """The label `cmd` of what was refused before its claims could be believed, or names no command."""
+OUTCOMES: Final = ("done", "failed", "late")
 STAGES: Final = ("accepted", "actuated", "verified", "refused", "failed")
 CODES: Final = (
     *("malformed", "too_large", "unknown_key", "bad_signature", "revoked", "wrong_audience", "expired"),
@@ -68,6 +69,7 @@ def _known_series(presets: Presets) -> Iterator[tuple[str, ...]]:
         "stream": STREAMS,
         "cmd": COMMANDS,
         "stage": STAGES,
+        "outcome": OUTCOMES,
         "input": presets.inputs,
         "name": presets.certificates,
         "source": (*BAD_INPUT_SOURCES, *presets.sources),

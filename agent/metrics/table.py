@@ -108,6 +108,13 @@ METRICS: tuple[Metric, ...] = (
         by=_CHANNELS,
     ),
     Metric(
+        "protocol_steps_total",
+        "counter",
+        "Steps of the response protocols, by how they ended: done, failed, late.",
+        ("channel", "outcome"),
+        by=_CHANNELS,
+    ),
+    Metric(
         "reaction_seconds",
         "histogram",
         "From what called for a stop to the permit withdrawn and the outputs ordered.",

@@ -22,6 +22,7 @@ class MonitorModule:
 
     def __init__(self, plan: Plan, loop: asyncio.AbstractEventLoop) -> None:
         self.shell = Shell(plan, NAME, loop)
+        self.shell.folder.mkdir(parents=True, exist_ok=True, mode=0o755)
         settings = plan.monitor
         certificates = _certificates(plan)
         self.monitor = Monitor(
