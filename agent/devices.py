@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 
+from agent.core.envelope import Scalar
 from agent.core.plan import DeviceSpec, Plan
 from agent.core.readings import Reading
 from agent.shell import Shell
@@ -13,9 +14,16 @@ from drivers.base import Device
 class Devices:
     """Builds and holds the devices a channel needs: `reflex` all inputs, each channel its own outputs."""
 
-    def __init__(self, shell: Shell, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        shell: Shell,
+        changed: Callable[[], None],
+        telemetry: Callable[[str], tuple[Scalar, int] | None] = lambda _: None,
+    ) -> None:
+        """`telemetry`: what the robot last told under a key, for inputs that are telemetry."""
         self._shell = shell
         self._changed = changed
+        self._telemetry = telemetry
         inputs, outputs = wanted(shell.plan, shell.name)
         self._all, self._by_input, self.by_output = registry.build_devices(inputs, outputs, self)
 
@@ -40,6 +48,10 @@ class Devices:
     def bad_input(self, source: str, reason: str) -> None:
         """As `drivers.base.Host`."""
         self._shell.bad_input(source, reason)
+
+    def telemetry(self, key: str) -> tuple[Scalar, int] | None:
+        """As `drivers.base.TelemetryHost`."""
+        return self._telemetry(key)
 
     # the channel's side
 

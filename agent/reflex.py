@@ -16,7 +16,7 @@ from agent.core import evaluate as ev
 from agent.core.causes import PEER_STOP, row_id
 from agent.core.commands import Code, Command
 from agent.core.cut import cuts_of, worst_cut
-from agent.core.envelope import WallTime
+from agent.core.envelope import Scalar, WallTime
 from agent.core.machine import Demand, Outcome
 from agent.core.peer import UNHEARD, watch_peer
 from agent.core.plan import Plan
@@ -47,7 +47,7 @@ class Reflex:
         now_ns = time.monotonic_ns()
         self.shell = Shell(plan, "reflex", loop)
         self.plan = plan
-        self.devices = Devices(self.shell, self._edge)
+        self.devices = Devices(self.shell, self._edge, self._telemetry)
         outputs = {name: plan.outputs[name] for name in wanted(plan, "reflex")[1]}
         self.shell.state_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.shell.folder.mkdir(parents=True, exist_ok=True, mode=0o755)
@@ -188,6 +188,9 @@ class Reflex:
             self._wall_due_ns = now_ns + WALL_NS
 
     # ------------------------------------------------------------------------------------ the robot's side
+
+    def _telemetry(self, key: str) -> tuple[Scalar, int] | None:
+        return self.robot.telemetry.get(key)
 
     def _robot_epoch(self) -> int:
         """As the robot reads it: the sum of the two permits' epochs (PROTOCOL 1)."""
