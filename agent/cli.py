@@ -150,6 +150,31 @@ def status(config: Config, as_json: Json = False) -> None:
 
 
 @app.command()
+def drop(
+    config: Config,
+    module: Annotated[
+        str | None, typer.Argument(help="Only the outputs of reflex, or of remote; all if left out.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """De-energise every output of a plan; systemd runs it after a module has ended (断开所有输出)."""
+    from drivers.drop import drop as drop_outputs
+
+    if module not in (None, "reflex", "remote"):
+        _end(USAGE, f"module: must be reflex or remote, not {module!r}", as_json=as_json)
+    plan = _load(config, offline=True, as_json=as_json)
+    wanted = {n: spec.device for n, spec in plan.outputs.items() if module in (None, spec.channel)}
+    dropped = drop_outputs(wanted)
+    if as_json:
+        told = {name: one.outcome.name.lower() for name, one in dropped.items()}
+        _say(json.dumps({"outputs": told}, ensure_ascii=False))
+    else:
+        for name, one in dropped.items():
+            _say(f"{name}: {one.outcome.value}{': ' if one.detail else ''}{one.detail}")
+    raise typer.Exit(DONE if all(one.outcome.is_dropped for one in dropped.values()) else FAILED)
+
+
+@app.command()
 def tmpfiles(config: Config) -> None:
     """Print the tmpfiles.d lines of this robot: folders that root must own (see systemd/tmpfiles.d)."""
     from agent.processes import tmpfiles as lines

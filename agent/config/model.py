@@ -166,6 +166,13 @@ class EnvelopeModel(Model):
             raise ValueError("`area` needs 3 to 100 corners")
         return self
 
+    @field_validator("hours")
+    @classmethod
+    def _spans(cls, hours: tuple[str, ...]) -> tuple[str, ...]:
+        if any(span.partition("-")[0] == span.partition("-")[2] for span in hours):
+            raise ValueError("must end at another time than they begin")
+        return hours
+
 
 class AdapterModel(Model):
     """`[adapters.<name>]`: the driver, and the driver's own keys."""

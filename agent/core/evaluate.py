@@ -255,7 +255,8 @@ def is_still(plan: Plan, seen: Observations, now_ns: int) -> bool:
     The robot's beats say so, they are fresh, and they came after the stop began. Where both `still` and
     `speed_mps` are told, both must agree.
     """
-    if not seen.robot_since_ns:
+    if not seen.robot_since_ns or not seen.stopped_ns:
+        # Of a robot that may move nothing is observed: what it said would outlast the beginning of a stop.
         return False
     said = [
         value is True if key == "still" else not isinstance(value, str) and abs(value) <= STILL_MPS

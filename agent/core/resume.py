@@ -63,12 +63,22 @@ def _blocker(cause: Cause, unreset: frozenset[str]) -> Code | None:
 
 
 def refusal(
-    channel: str, state: State, request: ResumeRequest, *, robot_epoch: int, unreset: frozenset[str]
+    channel: str,
+    state: State,
+    request: ResumeRequest,
+    *,
+    robot_epoch: int,
+    unreset: frozenset[str],
+    peer_stops: bool = False,
 ) -> Code | None:
-    """Why this channel refuses the resume, or None. `robot_epoch`: the sum of both permits' epochs."""
+    """Why this channel refuses the resume, or None.
+
+    `robot_epoch`: the sum of both permits' epochs. `peer_stops`: the other channel is stopped, though this
+    one need not be: what is left of a stop there can only be ended by a resume that goes through both.
+    """
     if any(cause.clear == Clear.NEVER for cause in state.causes):
         return Code.RETIRED
-    if not state.response.stops:
+    if not state.response.stops and not peer_stops:
         return Code.NOT_STOPPED
     if request.epoch != robot_epoch:
         return Code.WRONG_EPOCH
