@@ -72,19 +72,58 @@ class DriverKind:
     summary: str
     roles: Mapping[str, RoleEntry]
     path_key: str
-    """The setting that holds the path of the device; entries with one kind and path are one device."""
+    """The setting that holds the path of the device; entries with one kind and path are one device. "" for a
+    kind without any."""
     shared_keys: tuple[str, ...]
     """Settings on which all entries of one device must agree."""
     factory: Factory | None
     """None: a plan may name the kind, but this version cannot build it."""
     exclusive: bool = True
     """One process opens the device for itself; False where two may hold different lines of it."""
+    network_keys: tuple[str, ...] = ()
+    """The settings that say where the device is when its path is empty: address, port."""
 
 
 def _serial_node(path: str, inputs: Sequence[Wanted], outputs: Sequence[Wanted], host: Host) -> Device:
     from drivers.serial_node.device import build
 
     return build(path, inputs, outputs, host)
+
+
+def _gpio(path: str, inputs: Sequence[Wanted], outputs: Sequence[Wanted], host: Host) -> Device:
+    from drivers.gpio.wiring import build
+
+    return build(path, inputs, outputs, host)
+
+
+def _serial_contact(path: str, inputs: Sequence[Wanted], outputs: Sequence[Wanted], host: Host) -> Device:
+    from drivers.serial_contact.device import build
+
+    return build(path, inputs, outputs, host)
+
+
+def _vsc(path: str, inputs: Sequence[Wanted], _outputs: Sequence[Wanted], host: Host) -> Device:
+    from drivers.vsc.device import build
+
+    return build(path, inputs, host)
+
+
+def _sim(path: str, inputs: Sequence[Wanted], outputs: Sequence[Wanted], host: Host) -> Device:
+    from drivers.sim.device import Sim
+
+    return Sim(path, inputs, outputs, host)
+
+
+def _modbus(path: str, inputs: Sequence[Wanted], _outputs: Sequence[Wanted], host: Host) -> Device:
+    from drivers.modbus.device import build
+
+    return build(path, inputs, host)
+
+
+def _robot_link(_path: str, inputs: Sequence[Wanted], _outputs: Sequence[Wanted], host: Host) -> Device:
+    from drivers.telemetry.device import build
+
+    return build(inputs, host)
 
 
 DRIVERS: Mapping[str, DriverKind] = {
@@ -102,26 +141,66 @@ DRIVERS: Mapping[str, DriverKind] = {
             factory=_serial_node,
         ),
         DriverKind(
+            kind="serial_contact",
+            summary="Two contacts and a relay drive on the modem lines of a serial port (PROTOCOL 4)",
+            roles={
+                INPUT: RoleEntry("drivers.serial_contact.settings:InputSettings", "CTS and DSR"),
+                OUTPUT: RoleEntry("drivers.serial_contact.settings:OutputSettings", "RTS"),
+            },
+            path_key="port",
+            shared_keys=(),
+            factory=_serial_contact,
+        ),
+        DriverKind(
+            kind="vsc",
+            summary="Wireless e-stop: a vehicle safety controller on a serial line (PROTOCOL 4)",
+            roles={INPUT: RoleEntry("drivers.vsc.settings:InputSettings", "stop")},
+            path_key="port",
+            shared_keys=(),
+            factory=_vsc,
+        ),
+        DriverKind(
+            kind="sim",
+            summary="Simulated contacts, quantities and relays, for trying a plan without hardware",
+            roles={
+                INPUT: RoleEntry("drivers.sim.settings:InputSettings", "input"),
+                OUTPUT: RoleEntry("drivers.sim.settings:OutputSettings", "relay {relay}"),
+            },
+            path_key="panel",
+            shared_keys=(),
+            factory=_sim,
+            exclusive=False,
+        ),
+        DriverKind(
             kind="gpio",
-            summary="One line of a GPIO chip of the controller itself",
+            summary="Lines of a GPIO chip: one- or two-channel contacts, relay lines, pulse trains",
             roles={
                 INPUT: RoleEntry("drivers.gpio.settings:InputSettings", "line {line}"),
                 OUTPUT: RoleEntry("drivers.gpio.settings:OutputSettings", "line {line}"),
             },
             path_key="chip",
-            shared_keys=(),
-            factory=None,
+            shared_keys=("label",),
+            factory=_gpio,
             exclusive=False,
         ),
         DriverKind(
             kind="modbus",
-            summary="One register of a sensor on a Modbus RTU line",
+            summary="Registers or bits of sensors on a Modbus line, serial (RTU) or TCP",
             roles={
                 INPUT: RoleEntry("drivers.modbus.settings:InputSettings", "unit {unit} register {register}")
             },
             path_key="port",
-            shared_keys=("baud",),
-            factory=None,
+            shared_keys=("baud", "parity"),
+            factory=_modbus,
+            network_keys=("host", "tcp_port"),
+        ),
+        DriverKind(
+            kind="robot_link",
+            summary="What the robot's own software tells over the robot link (PROTOCOL 2)",
+            roles={INPUT: RoleEntry("drivers.telemetry.settings:InputSettings", "telemetry {key}")},
+            path_key="",
+            shared_keys=(),
+            factory=_robot_link,
         ),
     )
 }
@@ -143,7 +222,7 @@ def check_settings(
 
     row = row_of(kind)
     checked = checking.check(_load(_role(row, role).model), kind, settings)
-    if folder is not None:
+    if folder is not None and checked.get(row.path_key):
         checked[row.path_key] = os.path.normpath(Path(folder, str(checked[row.path_key])))
     return checked
 
@@ -154,13 +233,13 @@ def address(kind: str, role: str, settings: Settings) -> str:
     Links are followed where they exist, so that one relay under two names is seen to be one.
     """
     row = row_of(kind)
-    return f"{_real_path(row, settings)} {_role(row, role).line.format(**settings)}"
+    return f"{_real_path(row, settings)} {_role(row, role).line.format(**settings)}".lstrip()
 
 
 def device_path(kind: str, settings: Settings) -> str | None:
     """The file that must exist for the device to be there; None where the settings name none."""
     path = settings.get(row_of(kind).path_key)
-    return None if path is None else str(path)
+    return str(path) if path else None
 
 
 class FieldWords(TypedDict):
@@ -217,8 +296,8 @@ def check_sharing(inputs: Specs, outputs: Specs) -> None:
 
 def device_names(specs: Specs) -> tuple[str, ...]:
     """The names of the devices behind some entries, as `Device.name` will say them; each once."""
-    names = (f"{spec.driver} {spec.settings[row_of(spec.driver).path_key]}" for spec in specs.values())
-    return tuple(dict.fromkeys(names))
+    places = ((spec.driver, _place(row_of(spec.driver), spec.settings)) for spec in specs.values())
+    return tuple(dict.fromkeys(f"{driver} {place}".rstrip() for driver, place in places))
 
 
 def build_devices(
@@ -270,7 +349,7 @@ def _groups(inputs: Specs, outputs: Specs) -> list[_Group]:
     for role, name, spec in _entries(inputs, outputs):
         row = row_of(spec.driver)
         # The plan's spelling is kept for opening: a udev link stays good when the port comes back renumbered.
-        new = _Group(row, str(spec.settings[row.path_key]), [], [])
+        new = _Group(row, _place(row, spec.settings), [], [])
         group = groups.setdefault((row.kind, _real_path(row, spec.settings)), new)
         (group.inputs if role == INPUT else group.outputs).append(Wanted(name, spec.settings))
     return list(groups.values())
@@ -292,7 +371,13 @@ def _factory(name: str, kind: str, settings: Settings) -> Factory:
 
 
 def _real_path(row: DriverKind, settings: Settings) -> str:
-    return os.path.realpath(str(settings[row.path_key]))
+    return os.path.realpath(_place(row, settings)) if settings.get(row.path_key) else _place(row, settings)
+
+
+def _place(row: DriverKind, settings: Settings) -> str:
+    """Where the device is, as the plan says it: its path, or else its address; "" for a kind without any."""
+    path = settings.get(row.path_key)
+    return str(path) if path else ":".join(str(settings[key]) for key in row.network_keys)
 
 
 def row_of(kind: str) -> DriverKind:
