@@ -12,6 +12,25 @@ from hil.rig import Contact, Node, Relay, RigError
 from hil.site import Site, faults_of
 
 INPUTS = ("estop", "bumper")
+FAR_M = 2.0
+QUANTITY = """
+[inputs.front_range]
+driver = "robot_link"
+key = "front_range_m"
+quantity = "range_m"
+plausible_min = 0.0
+plausible_max = 30.0
+
+[[condition]]
+id = "too_close"
+input = "front_range"
+below = 0.5
+for_ms = 40
+response = "hold"
+clear = "auto"
+hold_off_ms = 200
+"""
+"""The range sensor under test: here the simulated robot tells it."""
 
 
 class VirtualRig:
@@ -22,9 +41,9 @@ class VirtualRig:
     def __init__(self, folder: Path, nodes: Literal["simulator", "firmware"] = "simulator") -> None:
         """`folder`: short, since sockets live in it."""
         self.name = f"virtual ({nodes})"
-        self.site = Site(folder)
+        self.site = Site(folder, edit=lambda plan: plan + QUANTITY)
         if nodes == "firmware":
-            from hil.firmware_process import FirmwareProcess
+            from hil.firmware import FirmwareProcess
 
             self.site.node_a = FirmwareProcess(folder / "a")
             self.site.node_b = FirmwareProcess(folder / "b", inputs="spare")
@@ -33,6 +52,7 @@ class VirtualRig:
     def __enter__(self) -> Self:
         self.site.__enter__()
         self.guardian = Person(self.site.folder, "guardian-li", self.site.pki, self.site.broker)
+        self.vary("front_range", FAR_M)
         return self
 
     def __exit__(
@@ -62,9 +82,14 @@ class VirtualRig:
             self.site.node_a.control.release(name)
             self.site.node_a.control.mend(name)
             self.site.node_a.control.unweld(name)
+        self.vary("front_range", FAR_M)
 
     def vary(self, name: str, value: float) -> int:
-        raise RigError(self.name, f"no quantity is named {name!r}")
+        if name != "front_range":
+            raise RigError(self.name, f"no quantity is named {name!r}")
+        at_ns = time.monotonic_ns()
+        self.site.order("telemetry", values={"front_range_m": value})
+        return at_ns
 
     def power(self, node: Node, *, on: bool) -> int:
         control = self._node(node).control
