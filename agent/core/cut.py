@@ -37,6 +37,7 @@ def worst_cut(cuts: tuple[Cut, ...], readings: Mapping[str, Reading]) -> Respons
     """The worst response that these readings demand at once, None if none does."""
     for cut in cuts:
         reading = readings[cut.input]
-        if reading.quality is Quality.GOOD and (reading.value is False or reading.second is False):
+        known = reading.quality is Quality.GOOD and isinstance(reading.value, bool)
+        if known and (reading.value is False or reading.second is False):
             return cut.response
     return None
