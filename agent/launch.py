@@ -153,11 +153,11 @@ class Launcher:
                 child.ready.set()
 
     async def _end_all(self) -> None:
-        await _end(self._robot)
-        # The recorder last: what the others say at their end is still kept.
-        order = ("monitor", "remote", "reflex", "recorder")
-        for name in order:
+        # The channels first: nothing that hangs may keep the robot running meanwhile. The recorder last: what
+        # the others say at their end is still kept.
+        for name in ("remote", "reflex", "monitor", "recorder"):
             await _end(self._children[name].process)
+        await _end(self._robot)
 
 
 async def _end(process: asyncio.subprocess.Process | None) -> None:

@@ -141,7 +141,11 @@ class MqttLink:
         """One connection from its beginning to its end; why it ended."""
         try:
             async with self._make_client() as client:
-                await client.subscribe([(topic, 1) for topic in self._topics])
+                codes = await client.subscribe([(topic, 1) for topic in self._topics])
+                refused = [topic for topic, code in zip(self._topics, codes, strict=False) if _refused(code)]
+                if refused:
+                    # A link on which no stop can arrive is none.
+                    return f"the broker does not let us subscribe to {', '.join(refused)}"[:200]
                 self._client, self.connected = client, True
                 self.round_trip_s = float("inf")
                 self._on_link(True, "")
@@ -213,6 +217,15 @@ class MqttLink:
 
     def _fault(self, error: BaseException) -> None:
         self._loop.call_exception_handler({"message": "the guardians' link", "exception": error})
+
+
+_SUBACK_FAILURE = 0x80
+
+
+def _refused(code: object) -> bool:
+    """One topic's answer in SUBACK: 0x80 and above are refusals, in both versions of the protocol."""
+    number = getattr(code, "value", code)
+    return not isinstance(number, int) or number >= _SUBACK_FAILURE
 
 
 def tls_context(plan: RemotePlan) -> ssl.SSLContext:

@@ -9,7 +9,7 @@ Whatever the world does to a device while it runs (unplugged, garbage, silence) 
 """
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from agent.core.readings import Reading
 from agent.errors import WardenError
@@ -63,6 +63,17 @@ class Host(Protocol):
 
     def bad_input(self, source: str, reason: str) -> None:
         """Something unusable came from `source` (a device's name); the module bounds how much it records."""
+
+
+@runtime_checkable
+class TelemetryHost(Host, Protocol):
+    """A host that is connected with the robot's own software (PROTOCOL 2)."""
+
+    def telemetry(self, key: str) -> tuple[bool | float | str, int] | None:
+        """What the robot last told under `key`, and when it was received (CLOCK_MONOTONIC, nanoseconds).
+
+        None when it has not told it since it connected, or is not connected.
+        """
 
 
 class Device(Protocol):

@@ -16,6 +16,8 @@ from agent.errors import WardenError
 READ_BYTES: Final = 1024
 """Most that one wake-up takes: 90 ms of a line at 115200 baud, so one read empties a healthy line, while one
 that is flooded still lets the loop turn to its other descriptors."""
+BACKOFF_FIRST_NS: Final = 100_000_000
+BACKOFF_MOST_NS: Final = 2_000_000_000
 
 
 class LineError(WardenError):
@@ -82,6 +84,27 @@ class SerialLine:
     def close(self) -> None:
         """Let go of the port; what was written before is still sent."""
         self._serial.close()
+
+
+class Backoff:
+    """When a port that is away is tried again: after 0.1 s, then twice as long each time, 2 s at most."""
+
+    def __init__(self) -> None:
+        self._wait_ns = BACKOFF_FIRST_NS
+        self._due_ns = 0
+
+    def is_due(self, now_ns: int) -> bool:
+        """Whether it may be tried now."""
+        return now_ns >= self._due_ns
+
+    def failed(self, now_ns: int) -> None:
+        """It is away, or has just been lost: the next attempt waits, and the one after it longer."""
+        self._due_ns = now_ns + self._wait_ns
+        self._wait_ns = min(2 * self._wait_ns, BACKOFF_MOST_NS)
+
+    def spoke(self) -> None:
+        """The far end was heard: the waits are short again. A port that merely opens does not do that."""
+        self._wait_ns = BACKOFF_FIRST_NS
 
 
 def _reason(error: Exception) -> str:

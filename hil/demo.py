@@ -32,6 +32,7 @@ GUARDIAN = "guardian-li"
 STEP_S = 10.0
 STOPPED_WITHIN_MS = 1000.0
 """A demonstration, not a measurement: on any machine a stop that takes a second has gone wrong."""
+RESUMES = 3
 PACE_MPS = 0.5
 SHOWN = (
     "warden_motion_permitted",
@@ -68,11 +69,18 @@ class Demo:
         """By the robot's own account."""
         return bool(self.site.account().get("moving"))
 
-    def until_moving(self) -> None:
-        """The robot moves at a walking pace, so that stopping it means something."""
-        self.site.until(
-            lambda: self.site.account().get("speed_mps", 0) >= PACE_MPS, "robot", deadline_s=STEP_S
-        )
+    def gets_going(self) -> bool:
+        """Whether it reaches a walking pace, so that stopping it means something, before it is stopped."""
+        self.site.until(lambda: self._at_pace() or bool(self.stops()), "robot", deadline_s=STEP_S)
+        return self._at_pace()
+
+    def _at_pace(self) -> bool:
+        return float(self.site.account().get("speed_mps", 0)) >= PACE_MPS
+
+    def stops(self) -> list[str]:
+        """The causes for which either channel holds the robot now."""
+        channels = [self.site.ask(module).get("channel", {}) for module in ("reflex", "remote")]
+        return sorted({key for channel in channels for key in channel.get("stops", ())})
 
     def stopped_after_ms(self, since_ns: int) -> float:
         """Waits for standstill by the robot's own account; milliseconds since `since_ns`."""
@@ -102,12 +110,20 @@ class Demo:
         return "no permit, relays A and B open"
 
     def resumes(self) -> str:
-        """A guardian resumes; the robot moves."""
-        self.site.until(lambda: not self.guardian.state().blockers, "state", deadline_s=STEP_S)
-        stages = self.guardian.resume("demo", retries=3)
-        _need(stages[-1].stage == "actuated", _told(stages))
-        self.until_moving()
-        return f"{_told(stages)}; moving at {self.site.account()['speed_mps']:.2f} m/s"
+        """A guardian resumes; the robot moves.
+
+        A machine too busy to renew a permit in time stops the robot, as it must; that is said, and the
+        guardian resumes again.
+        """
+        said: list[str] = []
+        for _ in range(RESUMES):
+            self.site.until(lambda: not self.guardian.state().blockers, "state", deadline_s=STEP_S)
+            stages = self.guardian.resume("demo", retries=3)
+            said.append(_told(stages))
+            if stages[-1].stage == "actuated" and self.gets_going():
+                return f"{'; '.join(said)}; moving at {self.site.account()['speed_mps']:.2f} m/s"
+            said.append(f"stopped again ({', '.join(self.stops())})")
+        raise StepError("; ".join(said))
 
     def estop(self) -> str:
         """The button is pressed; the robot stands, relay A drops."""
@@ -218,7 +234,8 @@ def run_demo(*, keep: bool, broker: str, as_json: bool) -> int:
                 _keep(console, site, as_json=as_json)
             return code
     except (WardenError, OSError) as error:
-        _tell(console, {"ok": False, "error": str(error)}, f"[red]✘[/] {error}", as_json=as_json)
+        row = {"ok": False, "error": str(error)}
+        _tell(console, row, f"[red]✘[/] {_plain(str(error))}", as_json=as_json)
         return 1
     except KeyboardInterrupt:
         return 130

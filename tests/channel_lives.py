@@ -4,7 +4,7 @@ import time
 
 from agent.core.commands import Code
 from tests.channels import Life
-from tests.core.factories import NOW_NS, TIMES
+from tests.core.factories import NOW_NS
 
 
 def run(life: Life, now_ns: int = NOW_NS) -> Life:
@@ -13,7 +13,7 @@ def run(life: Life, now_ns: int = NOW_NS) -> Life:
     life.turn(now_ns)
     life.channel.grant(now_ns)
     life.disk.write()
-    assert life.read().motion_until_ns == now_ns + TIMES.ttl_ns
+    assert life.read().motion_until_ns == now_ns + life.channel.plan.times.ttl_ns
     return life
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -49,13 +49,15 @@ def platter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Platter]:
 
 
 @pytest.fixture
-async def stuck(tmp_path: Path, platter: Platter, monkeypatch: pytest.MonkeyPatch) -> Life:
+async def stuck(tmp_path: Path, platter: Platter, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Life]:
     """A channel with its real saver, whose first save, of `starting`, has not come to its end."""
     life = Life("reflex", PLAN, tmp_path)
     monkeypatch.setattr(life.channel._saver, "_loop", asyncio.get_running_loop())
     life.channel.turn(NOW_NS)
     life.channel.turn(NOW_NS)
-    return life
+    yield life
+    platter.free.set()
+    await asyncio.to_thread(life.channel.close)
 
 
 @pytest.fixture(autouse=True)
@@ -71,11 +73,6 @@ async def until_saved(life: Life) -> None:
 
 def right(life: Life) -> ResumeRequest:
     return ResumeRequest(life.channel.state.epoch, life.channel.state.half + bytes(8))
-
-
-async def close(life: Life, platter: Platter) -> None:
-    platter.free.set()
-    await asyncio.get_running_loop().run_in_executor(None, life.channel.close)
 
 
 async def test_a_disk_that_hangs_keeps_neither_a_stop_nor_the_power_of_a_hold(
@@ -98,7 +95,6 @@ async def test_a_disk_that_hangs_keeps_neither_a_stop_nor_the_power_of_a_hold(
     assert stuck.read().power_until_ns == 0
     assert stuck.relay.orders == {"relay": False}
     assert stuck.channel.durable_epoch == stuck.channel.state.epoch - 2
-    await close(stuck, platter)
 
 
 async def test_a_stop_is_acknowledged_only_when_it_is_on_the_disk(stuck: Life, platter: Platter) -> None:
@@ -114,7 +110,6 @@ async def test_a_stop_is_acknowledged_only_when_it_is_on_the_disk(stuck: Life, p
     (found,) = acknowledged
     assert found is not None
     assert "guardian_stop" in {cause.key for cause in found.causes}
-    await close(stuck, platter)
 
 
 async def test_each_waits_for_its_own_state_and_what_is_saved_already_for_none(
@@ -127,7 +122,6 @@ async def test_each_waits_for_its_own_state_and_what_is_saved_already_for_none(
     await wait_until(lambda: not stuck.channel._epochs)
     stuck.channel.when_durable(lambda: done.append("at once"))
     assert done == ["first", "at once"]
-    await close(stuck, platter)
 
 
 async def test_no_resume_before_the_stop_is_on_the_disk(stuck: Life, platter: Platter) -> None:
@@ -140,7 +134,6 @@ async def test_no_resume_before_the_stop_is_on_the_disk(stuck: Life, platter: Pl
     assert stuck.channel.resume_refusal(right(stuck), UNHEARD) is None
     stuck.channel.grant(NOW_NS)
     assert stuck.read().motion_until_ns == NOW_NS + TIMES.ttl_ns
-    await close(stuck, platter)
 
 
 async def test_nothing_starts_by_itself_before_the_stop_is_on_the_disk(stuck: Life, platter: Platter) -> None:
@@ -159,7 +152,6 @@ async def test_nothing_starts_by_itself_before_the_stop_is_on_the_disk(stuck: Li
     await until_saved(stuck)
     stuck.channel.turn(NOW_NS)
     assert stuck.read().motion_until_ns == NOW_NS + TIMES.ttl_ns
-    await close(stuck, platter)
 
 
 async def test_a_disk_that_refuses_is_said_once_and_tried_until_it_takes(
@@ -188,7 +180,6 @@ async def test_a_disk_that_refuses_is_said_once_and_tried_until_it_takes(
     platter.refuses = False
     await wait_until(lambda: not stuck.channel.latch_problem)
     assert stuck.channel.resume_refusal(right(stuck), UNHEARD) is None
-    await close(stuck, platter)
 
 
 def test_a_channel_that_never_took_a_turn_has_nothing_to_wait_for(tmp_path: Path) -> None:

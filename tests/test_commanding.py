@@ -244,12 +244,25 @@ def test_a_re_evaluation_names_the_stop_and_carries_the_challenge(
     assert refusal(suspended(life).channel, reinstate(life, **args), PEER) == code
 
 
+def test_a_suspended_robot_that_was_stopped_too_can_be_reinstated(life: Life) -> None:
+    give(suspended(life), command("stop"))
+    life.turn()
+    give(life, reinstate(life))
+    assert life.channel.blockers == ()
+    assert [c.key for c in life.channel.state.causes] == ["suspended", "guardian_stop"]
+
+
+def test_what_is_reinstated_already_is_not_reinstated_again(life: Life) -> None:
+    give(suspended(life), reinstate(life))
+    assert refusal(life.channel, reinstate(life), PEER) == Code.NOT_STOPPED
+
+
 def test_only_what_is_suspended_can_be_reinstated(life: Life) -> None:
     assert refusal(life.channel, reinstate(life), PEER) == Code.NOT_STOPPED
 
 
 def test_what_only_the_other_channel_remembers_can_be_reinstated(life: Life) -> None:
-    other = replace(PEER, own=Response.SUSPEND, causes=("guardian_stop", "suspended"))
+    other = replace(PEER, own=Response.SUSPEND, blockers=(Code.REEVALUATION_NEEDED,))
     assert refusal(life.channel, reinstate(life), other) is None
     give(life, reinstate(life))
     assert [c.key for c in life.channel.state.causes] == ["starting"]

@@ -113,6 +113,7 @@ def test_a_start_is_told_when_every_permit_permits() -> None:
     people = People()
     people.dialogue.await_start(entry(cmd="resume"))
     people.dialogue.look(WITHDRAWN, NOW_NS + START_NS)
+    assert people.waits()
     assert people.stages() == ["accepted"]
     people.dialogue.look(MOVING, NOW_NS + START_NS)
     assert people.stages() == ["accepted", "actuated"]

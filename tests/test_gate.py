@@ -1,12 +1,10 @@
 """The gate: whose command is one, by the signed trust file; and which trust file is none any more."""
 
-import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -19,6 +17,7 @@ from agent.tokens import MAX_TOKEN_BYTES, KeyFileError, TokenError, TrustFileErr
 from hil.pki import Person, Pki, load_signing_key
 from tests.channels import Life, disks
 from tests.core.factories import but, small_plan
+from tests.people import Giver
 
 ROBOT = "FT-1"
 YESTERDAY = (datetime.now(UTC) - timedelta(days=2)).date().isoformat()
@@ -65,33 +64,6 @@ def plan_of(pki: Pki) -> Plan:
 def gate(pki: Pki) -> Gate:
     pki.sign_trust(version=5)
     return load_gate(plan_of(pki), 0, 0)
-
-
-class Giver:
-    """Signs commands with PyJWT, apart from the agent's own code."""
-
-    def __init__(self, pki: Pki, kid: str) -> None:
-        self.kid = kid
-        self.key = load_signing_key(pki.person(kid).signing_key)
-
-    def claims(self, cmd: str, args: object = None, **changes: object) -> dict[str, object]:
-        now = int(time.time())
-        head = {"iss": self.kid, "aud": ROBOT, "iat": now, "exp": now + 60, "jti": f"j{time.monotonic_ns()}"}
-        return {**head, "cmd": cmd, "args": args or {}, **changes}
-
-    def sign(
-        self,
-        claims: object,
-        key: Ed25519PrivateKey | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> bytes:
-        headers = {"kid": self.kid, "typ": "warden-cmd+jwt", **(headers or {})}
-        return jwt.api_jws.encode(
-            json.dumps(claims).encode(), key or self.key, algorithm="EdDSA", headers=headers
-        ).encode()
-
-    def give(self, cmd: str, args: object = None, **changes: object) -> bytes:
-        return self.sign(self.claims(cmd, args, **changes))
 
 
 @pytest.fixture

@@ -141,7 +141,7 @@ json_values = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(sorted(GOOD)), json_values))
-@settings(derandomize=True, max_examples=300, deadline=None)
+@settings(derandomize=True, max_examples=100, deadline=None)
 def test_whatever_the_other_says_is_a_state_or_refused(said: dict[str, object]) -> None:
     """The other module may be hostile: nothing it says is a fault of ours."""
     message = {**GOOD, **said}

@@ -18,6 +18,7 @@ packages() {
     libmosquitto) echo libmosquitto-dev ;;
     gcc) echo gcc libc6-dev ;;
     systemd-analyze) echo systemd ;;
+    dbus-daemon) echo dbus-daemon ;;
     *) echo "$1" ;;
   esac
 }
@@ -29,6 +30,7 @@ purpose() {
     libmosquitto) echo 'the MQTT library of the C reference, with its header' ;;
     gcc) echo 'compiles the C reader of the run permit, and the C references' ;;
     systemd-analyze) echo 'checks the units; part of systemd' ;;
+    dbus-daemon) echo 'a message bus of their own for the tests of the systemd adapter' ;;
     *) echo 'needed here' ;;
   esac
 }

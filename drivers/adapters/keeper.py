@@ -1,7 +1,8 @@
 """What every adapter does alike: keep its steps, judge deadlines, report each step once.
 
-A step is open from `begin` until its result. Finished by its deadline it is done, afterwards late; not finished
-`grace_ms` after its deadline it is failed, and its work is ended, so nothing is kept for longer than that.
+A step is open from `begin` until its result. Finished by its deadline it is done, afterwards late; not
+finished `grace_ms` after its deadline it is failed, and its work is ended, so nothing is kept for longer
+than that.
 """
 
 from abc import ABC, abstractmethod
@@ -92,7 +93,8 @@ class StepKeeper(ABC):
 
     def poll(self, now_ns: int) -> list[StepResult]:
         """Let every work go on, then give up those whose time is over; see `base.Adapter`."""
-        self._polled = polled = []
+        polled: list[StepResult] = []
+        self._polled = polled
         for job in tuple(self._jobs.values()):
             if job.open and job.work is not None:
                 job.work.tick(now_ns)

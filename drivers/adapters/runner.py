@@ -1,8 +1,8 @@
 """A protocol carried out: its steps in order, each by its adapter, none waiting longer than it must.
 
-A step begins when the one before it has its result, or at that one's deadline, whichever is first: what fails,
-hangs or is late never keeps the next step from being tried. Each deadline counts from its own step's begin.
-The runner does not decide either: which protocol is run, and when, is the module's word.
+A step begins when the one before it has its result, or at that one's deadline, whichever is first: what
+fails, hangs or is late never keeps the next step from being tried. Each deadline counts from its own
+step's begin. The runner does not decide either: which protocol is run, and when, is the module's word.
 """
 
 from collections.abc import Callable, Sequence
@@ -128,7 +128,7 @@ class Runner:
         return f"a protocol has at most {MAX_STEPS} steps" if len(protocol) > MAX_STEPS else ""
 
     def _advance(self, run: _Run, now_ns: int) -> None:
-        """Begin what is due. A result that comes from within a `begin` is seen by the loop that runs already."""
+        """Begin what is due. A result that comes from within a `begin` is seen by the loop already at it."""
         if run.advancing:
             return
         run.advancing = True

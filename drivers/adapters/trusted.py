@@ -1,8 +1,9 @@
-"""Files that say what is done, or prove who asks: only good where nobody else could have written or read them."""
+"""Files that say what is done, or prove who asks: good only where nobody else could write or read them."""
 
 import os
 import stat
 from collections.abc import Container
+from pathlib import Path
 
 from agent.errors import WardenError
 
@@ -23,10 +24,10 @@ class TrustError(WardenError):
 
 
 def check_program(path: str) -> None:
-    """Raises TrustError unless `path` is an executable file that only root and this process's user can change.
+    """Raises TrustError unless `path` is an executable that only root and this process's user can change.
 
-    Every folder and link on the way counts: who may rename there chooses the program. A folder that others may
-    write is accepted with the sticky bit, where they cannot touch what they do not own (/tmp).
+    Every folder and link on the way counts: who may rename there chooses the program. A folder that
+    others may write is accepted with the sticky bit, where they cannot touch what they do not own (/tmp).
     """
     owners = frozenset({0, os.geteuid()})
     try:
@@ -79,25 +80,25 @@ def _check_private(path: str, found: os.stat_result) -> None:
 
 def _walk(path: str, owners: Container[int]) -> os.stat_result:
     """Every part of the path, links followed one at a time and checked on the way; the last one's stat."""
-    here, parts, links = "/", _parts(path), 0
-    found = os.lstat(here)
-    check_owned(here, found, owners)
+    here, parts, links = Path("/"), _parts(path), 0
+    found = here.lstat()
+    check_owned(str(here), found, owners)
     while parts:
         part = parts.pop()
-        here = os.path.dirname(here) if part == ".." else os.path.join(here, part)
-        found = os.lstat(here)
+        here = here.parent if part == ".." else here / part
+        found = here.lstat()
         if not stat.S_ISLNK(found.st_mode):
-            check_owned(here, found, owners)
+            check_owned(str(here), found, owners)
             continue
         # A link's own mode says nothing; its owner chose where it leads.
         if found.st_uid not in owners:
-            raise TrustError(here, f"is a link of user {found.st_uid}")
+            raise TrustError(str(here), f"is a link of user {found.st_uid}")
         links += 1
         if links > MAX_LINKS:
             raise TrustError(path, "leads through too many links")
-        target = os.readlink(here)
+        target = str(here.readlink())
         parts += _parts(target)
-        here = "/" if target.startswith("/") else os.path.dirname(here)
+        here = Path("/") if target.startswith("/") else here.parent
     return found
 
 

@@ -73,6 +73,10 @@ bool contact_closed(const contact *self, unsigned channel);
 const char *why_name(node_why why);
 
 /* One line of the report, its end included. */
-void host_report(host *self, const text *line);
+void host_report(host *self, const text *entry);
+
+/* Runs until SIGTERM, SIGINT or `running` is false; the inputs, the line and the report are there already.
+ * `socket_path`: where it takes orders, may be NULL. The process's exit code. */
+int host_run(host *self, const char *socket_path);
 
 #endif

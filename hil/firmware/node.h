@@ -31,7 +31,7 @@ enum {
 
     /* A contact that opens is told at the poll that sees it. It is told as closed only after so long without a
      * single open reading: bounce, and more. The agent takes a node as gone after 50 ms without a new frame and looks
-     * every 10 ms, so an opening of one poll is either heard by it or the line is stale meanwhile: none is missed. */
+     * every 10 ms, so an opening that a poll has seen is either heard by it or the line is stale meanwhile. */
     NODE_STEADY_MS = 80,
     NODE_SETTLE_MS = 50,       /* a relay that has not followed its coil by then is broken; one takes 5 to 30 ms */
     NODE_TEST_EVERY_MS = 1000, /* from one line test to the next; each takes one poll */
@@ -111,7 +111,7 @@ void node_init(node *self, uint16_t wired, uint32_t now_ms);
 /* Bytes from the line, in any pieces; the verdict on the relay follows at once. */
 void node_hear(node *self, const uint8_t *data, size_t length, uint32_t now_ms);
 
-/* The line broke (overrun, framing error, replugged): the frame that has only begun is forgotten. */
+/* The line broke (overrun, framing error): the frame that has only begun is forgotten. */
 void node_line_broke(node *self);
 
 /* The pins as they are now, 1 = closed; `relay_closed`: the relay's mirror contact. To be called every millisecond,

@@ -68,18 +68,26 @@ def test_its_times_are_nanoseconds_and_what_is_left_out_has_its_default(
 
 def test_its_inputs_and_outputs(protocol: Plan) -> None:
     assert list(protocol.inputs) == ["estop", "bumper", "front_range"]
-    assert protocol.inputs["bumper"] == InputSpec(
-        DeviceSpec("serial_node", {"port": "/dev/ttyUSB0", "baud": 115200, "stale_ms": 50, "bit": 1}),
+    bumper = protocol.inputs["bumper"]
+    assert bumper == InputSpec(
+        bumper.device,
         contact=True,
         discrepancy_ns=50 * MS,
         debounce_ns=20 * MS,
         proof_cycle=True,
     )
-    assert not protocol.inputs["front_range"].contact
-    assert protocol.inputs["front_range"].device.settings["scale"] == 0.001
-    assert protocol.outputs["relay_b"] == OutputSpec(
-        DeviceSpec("gpio", {"chip": "/dev/gpiochip0", "line": 17}), "remote", 300 * MS
-    )
+    assert holds(bumper.device, "serial_node", port="/dev/ttyUSB0", baud=115200, stale_ms=50, bit=1)
+    front = protocol.inputs["front_range"]
+    assert not front.contact
+    assert holds(front.device, "modbus", port="/dev/ttyUSB1", unit=3, register=12, scale=0.001)
+    relay_b = protocol.outputs["relay_b"]
+    assert relay_b == OutputSpec(relay_b.device, "remote", 300 * MS)
+    assert holds(relay_b.device, "gpio", chip="/dev/gpiochip0", line=17)
+
+
+def holds(device: DeviceSpec, driver: str, **settings: object) -> bool:
+    """Whether a device has these settings; its driver may have more, with defaults."""
+    return device.driver == driver and settings.items() <= device.settings.items()
 
 
 def test_its_conditions_and_rows(protocol: Plan) -> None:
@@ -282,6 +290,26 @@ def test_a_broker_on_loopback_needs_no_certificates(folder: Folder) -> None:
     remote = folder.load().remote
     assert remote is not None
     assert (remote.ca, remote.cert, remote.key) == ("", "", "")
+
+
+@pytest.mark.parametrize(("quantity", "contact"), [("", True), ('quantity = "range_m"', False)])
+def test_an_input_without_a_quantity_is_a_contact_whatever_its_driver(
+    folder: Folder, quantity: str, contact: bool
+) -> None:
+    test = 'is = "open"' if contact else "below = 0.5"
+    plan = folder.with_more(
+        f"""
+[inputs.try]
+driver = "sim"
+{quantity}
+[[condition]]
+id = "tried"
+input = "try"
+{test}
+response = "hold"
+"""
+    ).load(offline=True)
+    assert plan.inputs["try"].contact == contact
 
 
 def test_inputs_may_look_at_one_line_and_gpio_lines_of_one_chip_may_be_shared_out(folder: Folder) -> None:

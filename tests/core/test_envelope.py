@@ -46,6 +46,7 @@ def unknown(of: Plan, telemetry: Telemetry, wall: WallTime | None = None) -> set
 def test_without_limits_nothing_is_outside_and_nothing_is_needed() -> None:
     assert needed_telemetry(plan()) == frozenset()
     assert causes(plan(), {}, WallTime(SUNDAY, 0)) == []
+    assert causes(plan(), told(x_m=1e9, y_m=-1e9, speed_mps=1e9), WallTime(SUNDAY, 0)) == []
     assert unknown(plan(), {}) == set()
 
 
@@ -139,6 +140,20 @@ def test_a_rectangle_is_what_its_sides_say(x_m: float, y_m: float) -> None:
         assert inside(HALL, x_m, y_m) == strictly_in
 
 
+TRIANGLE = ((1.0, 1.0), (21.0, 5.0), (3.0, 17.0))
+
+
+@given(st.floats(-5, 25), st.floats(-5, 25))
+@settings(derandomize=True, max_examples=500)
+def test_a_triangle_is_what_its_slanting_sides_say(x_m: float, y_m: float) -> None:
+    ahead = [
+        (bx - ax) * (y_m - ay) - (by - ay) * (x_m - ax)
+        for (ax, ay), (bx, by) in zip(TRIANGLE, (*TRIANGLE[1:], TRIANGLE[0]), strict=True)
+    ]
+    if min(abs(side) for side in ahead) > 1e-6:
+        assert inside(TRIANGLE, x_m, y_m) == (min(ahead) > 0)
+
+
 # ---- hours
 
 
@@ -157,6 +172,12 @@ def test_a_span_begins_with_its_first_minute_and_ends_before_its_last(minute: in
 def test_the_whole_day() -> None:
     whole = day(((0, 24 * 60),))
     assert all(in_hours(whole, WallTime(MONDAY, minute)) for minute in (0, NOON, 1439))
+
+
+def test_a_span_that_ends_as_it_begins_is_the_whole_day() -> None:
+    """No plan has one; what it would mean should not hang on which way it is compared."""
+    assert in_hours(day(((NOON, NOON),)), WallTime(MONDAY, 0))
+    assert in_hours(day(((NOON, NOON),)), WallTime(MONDAY, NOON))
 
 
 def test_several_spans() -> None:

@@ -217,6 +217,12 @@ def test_a_latched_condition_nothing_is_known_about_yet_is_still_true() -> None:
     assert keys(turns.turn(after_ms=20)) == set()
 
 
+def test_a_latched_condition_that_is_still_true_does_not_wait_for_its_time_again() -> None:
+    turns = Turns(latched=frozenset({"too_close"}))
+    turns.readings["range"] = NEAR
+    assert keys(turns.turn()) == {"too_close"}
+
+
 # ---- the start
 
 
@@ -250,6 +256,12 @@ def test_without_a_grace_everything_is_due_at_once() -> None:
     turns = Turns(small_plan(times=replace(TIMES, start_grace_ns=0)))
     turns.readings = {}
     assert keys(turns.turn(robot_since_ns=0)) == {"input_stale:estop", "input_stale:range", "robot_gone"}
+
+
+def test_hours_do_not_wait_for_a_robot_that_has_just_connected() -> None:
+    turns = Turns(replace(LIMITED, envelope=Envelope(hours=((0, 60),)), conditions=()))
+    turns.readings = {}
+    assert keys(turns.turn(wall=WallTime(0, 61), robot_since_ns=turns.now_ns)) == {"out_of_hours"}
 
 
 # ---- the robot

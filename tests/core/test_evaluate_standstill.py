@@ -52,6 +52,11 @@ def test_standstill_is_observed_after_the_stop_began() -> None:
     assert not still(told, stopped_ns=NOW_NS - 5)
 
 
+def test_of_a_robot_that_may_move_no_standstill_is_observed() -> None:
+    """It stood a moment ago, and may have begun to move in the very moment in which a stop begins."""
+    assert not still({"still": (True, NOW_NS)}, stopped_ns=0)
+
+
 def test_standstill_is_observed_now() -> None:
     fresh_ns = NOW_NS - TIMES.beat_timeout_ns
     assert still({"still": (True, fresh_ns)}, stopped_ns=1)
@@ -79,7 +84,7 @@ def test_a_robot_still_moving_when_standstill_is_due_is_a_cause() -> None:
     moving = {"still": (False, turns.now_ns)}
     assert keys(stop_ago(turns, 1500, telemetry=moving)) == set()
     verdict = stop_ago(turns, 1500.001, telemetry=moving)
-    assert keys(verdict) == {"not_still"}
+    assert verdict.active == {"not_still": Demand()}
     assert not verdict.still
     standing = {"still": (True, turns.now_ns)}
     verdict = stop_ago(turns, 1500.001, telemetry=standing)

@@ -114,6 +114,13 @@ def test_a_cause_grows_worse_and_never_better_while_it_lasts(active: bool) -> No
     assert same is worse
 
 
+def test_a_cause_may_become_harder_to_clear_and_no_worse() -> None:
+    state = stopped(cause("guardian_stop", active=True, gone_ns=0))
+    after, outcome = take(state, inputs({"guardian_stop": Demand(clear=Clear.RESET_AND_RESUME)}))
+    assert after.causes[0] == replace(state.causes[0], clear=Clear.RESET_AND_RESUME)
+    assert (outcome.changed, outcome.rose, after.half) == (True, False, FRESH)
+
+
 @pytest.mark.parametrize("active", [True, False])
 def test_a_demand_without_strength_means_its_row_whatever_the_cause_was_before(active: bool) -> None:
     """A guardian's safe mode, then one who says no more than stop: that is an emergency stop."""
@@ -316,6 +323,28 @@ def test_a_resume_does_not_cover_a_stop_that_came_after(came: dict[str, Demand])
     state = stopped(peer_stop(active=True, gone_ns=0, acked_until_ns=NOW_NS + ACK_WINDOW_NS))
     after, _ = take(state, inputs(came))
     assert after.causes[0].acked_until_ns == 0
+
+
+@pytest.mark.parametrize(
+    "came",
+    [{PEER_STOP: Demand(HOLD)}, {PEER_STOP: Demand(clear=Clear.RESET_AND_RESUME)}],
+    ids=["milder", "harder to clear"],
+)
+def test_a_resume_still_covers_a_stop_that_did_not_grow(came: dict[str, Demand]) -> None:
+    state = stopped(peer_stop(active=True, gone_ns=0, acked_until_ns=NOW_NS + ACK_WINDOW_NS))
+    after, outcome = take(state, inputs(came))
+    assert outcome.changed
+    assert after.causes[0].acked_until_ns == NOW_NS + ACK_WINDOW_NS
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_a_mirrored_stop_is_as_bad_as_the_other_channel_says_now(active: bool) -> None:
+    """And power that it took away stays away."""
+    state = stopped(peer_stop(active=active, gone_ns=0))
+    after, outcome = take(state, inputs({PEER_STOP: Demand(HOLD, Clear.AUTO)}))
+    assert (after.response, after.power_limit_ns, after.epoch) == (HOLD, 0, 7)
+    assert after.causes[0].clear == Clear.RESUME
+    assert (outcome.changed, outcome.rose) == (True, False)
 
 
 def test_a_warning_that_came_after_does_not_undo_a_resume() -> None:

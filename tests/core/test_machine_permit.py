@@ -105,6 +105,7 @@ def test_what_a_channel_only_mirrors_is_not_its_own() -> None:
     state = stopped(
         cause(PEER_STOP, response=Response.RETIRE, clear=Clear.NEVER),
         cause("guardian_hold", response=HOLD, clear=Clear.RESET_AND_RESUME),
+        cause("over_speed", response=HOLD),
         cause("suspended", response=Response.WARN, clear=Clear.REEVALUATION),
     )
     assert own_response(state) == HOLD

@@ -26,6 +26,23 @@ def test_an_other_that_runs_and_beats_demands_nothing() -> None:
     assert demands(heard()) == {}
 
 
+def test_of_one_never_heard_nothing_good_is_believed() -> None:
+    assert (
+        PeerView(
+            connected=False,
+            heard_ns=0,
+            own=Response.NONE,
+            response=Response.EMERGENCY_STOP,
+            causes=(),
+            epoch=0,
+            half=b"",
+            still=False,
+            blockers=(),
+        )
+        == UNHEARD
+    )
+
+
 def test_one_never_heard_is_waited_for_during_the_grace_and_lost_after_it() -> None:
     end_ns = NOW_NS + TIMES.start_grace_ns
     waiting = {"starting": Demand(detail="waiting for the other module")}

@@ -1,6 +1,7 @@
 """What a resume must name and carry, and what stands before one (DESIGN, principle 3)."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -77,6 +78,16 @@ def test_a_robot_that_runs_has_nothing_to_resume() -> None:
     assert judge(stopped(cause("clock_jump", response=Response.WARN))) == Code.NOT_STOPPED
 
 
+def test_a_channel_that_runs_lets_the_stop_of_the_other_end() -> None:
+    """Else a stop that only one of them still mirrors could never be ended."""
+    runs = State(7, REFLEX)
+    request = ResumeRequest(ROBOT_EPOCH, CHALLENGE)
+    names: dict[str, Any] = {"robot_epoch": ROBOT_EPOCH, "unreset": NOTHING, "peer_stops": True}
+    assert refusal("reflex", runs, request, **names) is None
+    assert refusal("reflex", runs, replace(request, epoch=0), **names) == Code.WRONG_EPOCH
+    assert refusal("reflex", runs, replace(request, challenge=b""), **names) == Code.STALE_CHALLENGE
+
+
 ACTIVE = cause("estop_pressed", active=True, gone_ns=0)
 MAINTENANCE = cause("maintenance", active=True, gone_ns=0)
 SUSPENDED = cause("suspended", response=Response.SUSPEND, clear=Clear.REEVALUATION)
@@ -135,6 +146,7 @@ def test_all_that_stands_before_a_resume_is_told_worst_first_and_once() -> None:
     [
         cause("guardian_stop"),
         replace(UNRESET, key="input_fault:bumper"),
+        replace(UNRESET, clear=Clear.RESUME),
         cause("estop_pressed", clear=Clear.RESET_AND_RESUME),
         cause("too_close", response=Response.HOLD, clear=Clear.AUTO),
         cause("maintenance"),

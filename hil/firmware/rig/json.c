@@ -88,22 +88,20 @@ static bool take_unit(reader *self, unsigned long *unit)
 /* After `\u`: one code point, of one unit or of a pair. Half a pair stands for none. */
 static bool take_point(reader *self, json_string *string)
 {
-    unsigned long first, second;
+    unsigned long point, second = 0;
 
-    if (!take_unit(self, &first))
+    if (!take_unit(self, &point))
         return false;
-    if (first < 0xD800 || first > 0xDFFF) {
-        put_point(string, first);
-        return true;
-    }
-    string->whole = false;
-    if (first < 0xDC00 && take_word(self, "\\u")) {
-        if (!take_unit(self, &second))
+    if (point >= 0xD800 && point <= 0xDFFF) {
+        if (point < 0xDC00 && take_word(self, "\\u") && !take_unit(self, &second))
             return false;
-        if (second >= 0xDC00 && second <= 0xDFFF)
-            string->whole = true;
-        put_point(string, 0x10000 + ((first & 0x3FF) << 10 | (second & 0x3FF)));
+        if (second < 0xDC00 || second > 0xDFFF) {
+            string->whole = false;
+            return true;
+        }
+        point = 0x10000 + ((point & 0x3FF) << 10 | (second & 0x3FF));
     }
+    put_point(string, point);
     return true;
 }
 
@@ -236,19 +234,26 @@ static bool take_members(reader *self, json_object *object)
     return take(self, '}');
 }
 
-/* The bytes after the first of one UTF-8 character, -1 for what begins none; `least`: its smallest code point. */
-static int follow_count(unsigned first, unsigned long *least)
+/* How many bytes follow the first of one UTF-8 character, -1 for what begins none. The smallest code point of each
+ * length is in `least`: what could be written shorter is no UTF-8. */
+static int follow_count(unsigned first)
 {
-    *least = first < 0x80 ? 0 : first < 0xE0 ? 0x80 : first < 0xF0 ? 0x800 : 0x10000;
-    return first < 0x80 ? 0 : first < 0xC2 ? -1 : first < 0xE0 ? 1 : first < 0xF0 ? 2 : first < 0xF5 ? 3 : -1;
+    if (first < 0x80)
+        return 0;
+    if (first < 0xC2 || first > 0xF4)
+        return -1;
+    return first < 0xE0 ? 1 : first < 0xF0 ? 2 : 3;
 }
 
 static bool is_utf8(const char *at, const char *end)
 {
+    static const unsigned long least[] = {0, 0x80, 0x800, 0x10000};
+
     while (at < end) {
         const unsigned first = (unsigned char)*at++;
-        unsigned long least, point;
-        int count = follow_count(first, &least), i;
+        const int count = follow_count(first);
+        unsigned long point;
+        int i;
 
         if (count < 0 || end - at < count)
             return false;
@@ -260,7 +265,7 @@ static bool is_utf8(const char *at, const char *end)
                 return false;
             point = point << 6 | (next & 0x3F);
         }
-        if (point < least || point > 0x10FFFF || (point >= 0xD800 && point <= 0xDFFF))
+        if (point < least[count] || point > 0x10FFFF || (point >= 0xD800 && point <= 0xDFFF))
             return false;
     }
     return true;

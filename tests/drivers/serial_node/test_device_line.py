@@ -161,7 +161,7 @@ def test_a_full_buffer_drops_frames_and_counts_them(rig: NodeRig) -> None:
     rig.start()
     rig.device.order("relay_a", True, rig.host.time_ns)
     taken = stall(rig)
-    # Due again at every tick. The kernel moves what it holds about meanwhile, and may find room for a few more.
+    # Due again at every tick. The kernel moves what it holds about meanwhile, and may find room for more.
     for _ in range(taken):
         rig.host.tick(rig.device, 10)
     assert rig.device.counters["writes_dropped"] > taken / 2

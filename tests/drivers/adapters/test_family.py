@@ -1,0 +1,268 @@
+"""Who is held and signalled, and who never is; with ways of finding that lie."""
+
+import asyncio
+import errno
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import pytest
+
+from drivers.adapters import family as family_module
+from drivers.adapters import procfs
+from drivers.adapters.family import Family
+from drivers.adapters.kin import Held, Kin, SessionKin, TargetError
+from drivers.adapters.procfs import Stat
+from tests.drivers.adapters.rig import IDLES, Program, lives, open_descriptors, shell, sleeper, state
+from tests.waiting import wait_until
+
+
+class Says:
+    """Finds whoever the test says."""
+
+    whole_groups = False
+    unsure = 0
+
+    def __init__(self, *found: Stat) -> None:
+        self.found = list(found)
+        self.confirmed: Callable[[Stat], bool] = lambda _: True
+        self.trouble: Exception | None = None
+
+    def find(self, held: Held) -> Generator[None, None, list[Stat]]:
+        yield
+        if self.trouble:
+            raise self.trouble
+        return self.found
+
+    def confirm(self, found: list[Stat]) -> list[Stat]:
+        return [entry for entry in found if self.confirmed(entry)]
+
+
+def stat_of(pid: int) -> Stat:
+    stat = procfs.read_stat(pid)
+    assert stat is not None
+    return stat
+
+
+@contextmanager
+def sleeping() -> Iterator[tuple[Program, Stat]]:
+    with sleeper() as program:
+        yield program, stat_of(program.pid)
+
+
+@asynccontextmanager
+async def family_of(kin: Kin) -> AsyncIterator[Family]:
+    family = Family(asyncio.get_running_loop(), kin)
+    yield family
+    family.close()
+
+
+async def look(family: Family) -> None:
+    looked: list[bool] = []
+    family.look(lambda: looked.append(True))
+    await wait_until(lambda: looked)
+
+
+async def test_who_is_found_is_held_and_signalled() -> None:
+    with sleeping() as (program, stat):
+        async with family_of(Says(stat)) as family:
+            await look(family)
+            assert len(family) == 1
+            assert family.signal(signal.SIGKILL) == (1, 0)
+            assert family.signal(signal.SIGKILL) == (0, 0)
+            assert program.reap() == -signal.SIGKILL
+            kin = Says()
+            family._kin = kin
+            await look(family)
+            assert len(family) == 0
+
+
+async def test_a_number_that_means_someone_else_by_now_is_never_held() -> None:
+    """The pid was reused between the finding and the pidfd: same number, another start."""
+    with sleeping() as (program, stat):
+        async with family_of(Says(stat._replace(start_ticks=stat.start_ticks - 1))) as family:
+            await look(family)
+            assert len(family) == 0
+            assert family.signal(signal.SIGKILL) == (0, 0)
+            assert lives(program.pid)
+
+
+async def test_who_does_not_belong_when_asked_again_is_not_signalled() -> None:
+    with sleeping() as (program, stat):
+        kin = Says(stat)
+        kin.confirmed = lambda _: False
+        async with family_of(kin) as family:
+            before = open_descriptors()
+            await look(family)
+            assert len(family) == 0
+            assert open_descriptors() == before
+            family.signal(signal.SIGKILL)
+            assert lives(program.pid)
+
+
+@pytest.mark.parametrize("pid", [1, os.getpid()])
+async def test_this_process_and_the_first_one_are_never_signalled(pid: int) -> None:
+    with sleeping() as (program, stat):
+        async with family_of(Says(stat, stat_of(pid))) as family:
+            await look(family)
+            assert family.trouble.endswith("belongs to the target")
+            assert family.signal(signal.SIGKILL) == (0, 0)
+            assert lives(program.pid)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "words"),
+    [
+        (TargetError("who is meant?"), "who is meant?"),
+        (OSError(errno.EMFILE, "x"), "processes cannot be looked at: Too many open files"),
+    ],
+)
+async def test_trouble_is_said_and_over_with_the_next_look(trouble: Exception, words: str) -> None:
+    with sleeping() as (_, stat):
+        kin = Says(stat)
+        kin.trouble = trouble
+        async with family_of(kin) as family:
+            await look(family)
+            assert (family.trouble, len(family)) == (words, 0)
+            kin.trouble = None
+            await look(family)
+            assert (family.trouble, len(family)) == ("", 1)
+
+
+async def test_no_more_are_held_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(family_module, "MAX_HELD", 2)
+    with sleeping() as one, sleeping() as two, sleeping() as three:
+        kin = Says(one[1], two[1], three[1])
+        async with family_of(kin) as family:
+            await look(family)
+            assert (len(family), family.unheld) == (3, 1)
+            assert family.signal(signal.SIGKILL) == (2, 0)
+            await wait_until(
+                lambda: [lives(each[0].pid) for each in (one, two, three)] == [False, False, True]
+            )
+            await look(family)
+            assert (len(family), family.unheld) == (1, 0)
+            assert family.signal(signal.SIGKILL) == (1, 0)
+            await wait_until(lambda: not lives(three[0].pid))
+
+
+async def test_without_a_descriptor_someone_is_unheld_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(pid: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with sleeping() as (_, stat):
+        async with family_of(Says(stat)) as family:
+            monkeypatch.setattr(procfs, "open_pidfd", none_left)
+            await look(family)
+            assert (len(family), family.unheld) == (1, 1)
+
+
+async def test_a_refused_signal_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pidfd: int, number: int) -> None:
+        raise PermissionError
+
+    with sleeping() as (program, stat):
+        async with family_of(Says(stat)) as family:
+            await look(family)
+            monkeypatch.setattr(signal, "pidfd_send_signal", refuse)
+            assert family.signal(signal.SIGKILL) == (1, 1)
+            assert lives(program.pid)
+
+
+@pytest.mark.parametrize("kernel_knows_groups", [True, False])
+async def test_a_session_is_signalled_whole(
+    monkeypatch: pytest.MonkeyPatch, kernel_knows_groups: bool
+) -> None:
+    """Before Linux 6.9 each process is signalled by itself."""
+    if not kernel_knows_groups:
+        monkeypatch.setattr(procfs, "send_group", lambda _pidfd, _number: False)
+    with shell("sleep 600 & echo $!; wait") as program:
+        async with family_of(SessionKin(program.pid)) as family:
+            await look(family)
+            members = [pid for pid in family._members if pid in {program.pid, *program.extra}]
+            assert len(members) == 2
+            family.signal(signal.SIGSTOP)
+            await wait_until(lambda: all(state(pid) == "T" for pid in members))
+            await look(family)
+            assert family.stopped == len(family) >= 2
+
+
+async def test_a_group_that_holds_this_process_is_never_signalled_as_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[int] = []
+
+    def note(pidfd: int, number: int) -> bool:
+        sent.append(number)
+        return True
+
+    monkeypatch.setattr(procfs, "send_group", note)
+    with sleeping() as (program, stat):
+        kin = Says(stat)
+        kin.whole_groups = True
+        monkeypatch.setattr(os, "getpgrp", lambda: program.pid)
+        async with family_of(kin) as family:
+            await look(family)
+            assert family.signal(signal.SIGTERM) == (1, 0)
+            assert sent == []
+
+
+async def test_insisting_reaches_only_those_who_run() -> None:
+    with shell(IDLES) as one, shell(IDLES) as two:
+        kin = Says(stat_of(one.pid), stat_of(two.pid))
+        async with family_of(kin) as family:
+            await look(family)
+            family.signal(signal.SIGSTOP)
+            await wait_until(lambda: state(one.pid) == state(two.pid) == "T")
+            os.kill(two.pid, signal.SIGCONT)
+            await wait_until(lambda: state(two.pid) != "T")
+            await look(family)
+            assert family.stopped == 1
+            family.insist(signal.SIGSTOP)
+            await wait_until(lambda: state(two.pid) == "T")
+
+
+async def test_the_end_of_the_last_one_is_told_at_once() -> None:
+    with sleeping() as one, sleeping() as two:
+        async with family_of(Says(one[1], two[1])) as family:
+            told: list[bool] = []
+            await look(family)
+            family.watch(lambda: told.append(True))
+            family.watch(lambda: told.append(False))
+            os.kill(one[0].pid, signal.SIGKILL)
+            await wait_until(lambda: len(family._watched) == 1)
+            assert told == []
+            os.kill(two[0].pid, signal.SIGKILL)
+            await wait_until(lambda: told)
+            assert told == [True]
+
+
+async def test_closing_lets_go_of_everything_and_ends_a_look() -> None:
+    with sleeping() as (program, stat):
+        before = open_descriptors()
+        async with family_of(Says(stat)) as family:
+            await look(family)
+            family.watch(lambda: None)
+            looked: list[bool] = []
+            family.look(lambda: looked.append(True))
+            family.close()
+            family.close()
+            assert not family.looking
+            assert open_descriptors() == before
+            await asyncio.sleep(0)
+            assert looked == []
+            assert lives(program.pid)
+
+
+async def test_a_look_lets_the_loop_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(family_module, "READS_PER_TURN", 1)
+    looked: list[bool] = []
+    turns = 0
+    async with family_of(SessionKin(os.getpid() + 1_000_000_000)) as family:
+        family.look(lambda: looked.append(True))
+        while not looked:
+            turns += 1
+            await asyncio.sleep(0)
+        assert len(family) == 0
+    assert turns > len(procfs.pids()) // 2
