@@ -81,6 +81,7 @@ class Channel:
         self.started_ns = now_ns
         self.unreset: frozenset[str] = frozenset()
         self.durable_epoch = 0
+        self._saved_ticket = self._stop_ticket = 0
         self.latch_problem = ""
         self._permit = permit
         self._outputs = outputs
@@ -110,10 +111,14 @@ class Channel:
         try:
             found = latch.load(path)
         except latch.LatchError as error:
-            # What was latched is not known any more: a stop a person must look at, and an epoch above any
-            # count of stops, so that it cannot go back.
+            # What was latched is not known any more, and may have been a suspension: the department looks at
+            # it. The epoch is taken above any count of stops, so that it cannot go back.
             self._pulses["tampered"] = Demand(detail=str(error)[:120])
+            self._pulses["suspended"] = Demand(detail="the latch file is damaged")
             return latch.Latched(epoch=max(self._permit_epoch(), int(time.time()) - _EPOCH_BASE_S))
+        if found is None and self._permit_epoch():
+            # This channel has run since the machine started, and always leaves a latch file.
+            self._pulses["tampered"] = Demand(detail=f"{path} is gone"[:120])
         return found or latch.Latched()
 
     def _permit_epoch(self) -> int:
@@ -134,7 +139,8 @@ class Channel:
             if row_id(cause.key) != "starting"
         )
         self._pulses["starting"] = Demand()
-        return State(epoch=epoch, half=os.urandom(8), causes=causes)
+        # Power that a stop had taken away does not come back with the restart.
+        return State(epoch=epoch, half=os.urandom(8), causes=causes, power_limit_ns=0)
 
     @property
     def latched_keys(self) -> frozenset[str]:
@@ -167,7 +173,7 @@ class Channel:
         inputs = Inputs(
             active={**seen.active, **self._held(), **self._pulses},
             fresh=os.urandom(8),
-            durable_epoch=self.durable_epoch,
+            durable_epoch=self.state.epoch if self.durable else -1,
             unknown=seen.unknown,
             unreset=seen.unreset,
             granted=self._granted,
@@ -211,13 +217,14 @@ class Channel:
                 self._meter.observe(
                     "reaction_seconds", (time.monotonic_ns() - trigger.seen_ns) / 1e9, trigger.path
                 )
-            self._save(now_ns)
+            self._save(now_ns, stop=outcome.rose or bool(outcome.raised))
             self._tell_people(outcome, now_ns)
             self._record(before, outcome)
 
     # -------------------------------------------------------------------------------------- the latch file
 
-    def _save(self, now_ns: int) -> None:
+    def _save(self, now_ns: int, *, stop: bool) -> None:
+        """`stop`: something was latched that must be on the disk before anything is resumed."""
         data = latch.encode(
             self.state,
             now_ns=now_ns,
@@ -225,7 +232,15 @@ class Channel:
             standing=self.standing,
             trust_version=self.trust_version,
         )
-        self._epochs[self._saver.save(data)] = self.state.epoch
+        ticket = self._saver.save(data)
+        self._epochs[ticket] = self.state.epoch
+        if stop:
+            self._stop_ticket = ticket
+
+    @property
+    def durable(self) -> bool:
+        """Whether every stop that this channel has latched is on the disk."""
+        return self._saved_ticket >= self._stop_ticket
 
     def when_durable(self, call: Callable[[], None]) -> None:
         """Calls once the newest state is on the disk; at once if it already is."""
@@ -236,6 +251,7 @@ class Channel:
 
     def _saved(self, ticket: int) -> None:
         self.latch_problem = ""
+        self._saved_ticket = ticket
         done = [number for number in self._epochs if number <= ticket]
         self.durable_epoch = max([self.durable_epoch, *(self._epochs.pop(number) for number in done)])
         ready = [call for number, call in self._waiting if number <= ticket]
@@ -253,9 +269,14 @@ class Channel:
     def resume_refusal(self, request: ResumeRequest, peer: PeerView) -> Code | None:
         """Why this channel refuses a resume, or None; a refusal renews the challenge at the next turn."""
         code = refusal(
-            self.name, self.state, request, robot_epoch=self.state.epoch + peer.epoch, unreset=self.unreset
+            self.name,
+            self.state,
+            request,
+            robot_epoch=self.state.epoch + peer.epoch,
+            unreset=self.unreset,
+            peer_stops=peer.response.stops,
         )
-        if code is None and self.durable_epoch < self.state.epoch:
+        if code is None and not self.durable:
             code = Code.CAUSE_ACTIVE  # the stop is not on the disk yet
         return code
 

@@ -53,7 +53,7 @@ def _reinstate(channel: Channel, command: Command, peer: PeerView) -> Code | Non
         return Code.NOT_STOPPED
     if command.args.epoch != channel.state.epoch + peer.epoch:
         return Code.WRONG_EPOCH
-    if channel.durable_epoch < channel.state.epoch:
+    if not channel.durable:
         return Code.CAUSE_ACTIVE  # nothing is lifted before the stop is on the disk
     return _fresh(channel, command, peer)
 

@@ -12,6 +12,7 @@ from agent.channel import Channel, Trigger
 from agent.commanding import CHALLENGED, carry_out, demanded, refusal
 from agent.core.commands import COMMANDS, Code, Command, Seen
 from agent.core.peer import PeerView
+from agent.core.resume import stopped_since
 from agent.dialogue import Dialogue, Effect, Entry
 from agent.gate import Gate
 from agent.mqtt import MAX_PACKET
@@ -152,7 +153,7 @@ class Desk:
         if code is not None:
             self._refuse(entry, _code(code))
             return
-        if command.cmd == "resume" and (late := self._moved_on(command)) is not None:
+        if command.cmd == "resume" and (late := self._moved_on(entry, command)) is not None:
             self._refuse(entry, late)
             return
         carry_out(self._channel, command, Trigger("command", entry.read_ns))
@@ -161,8 +162,13 @@ class Desk:
             then = self._dialogue.await_stop
         self._channel.when_durable(lambda: then(entry))
 
-    def _moved_on(self, command: Command) -> Code | None:
-        """Between the question and `reflex`'s answer this channel may have stopped anew."""
+    def _moved_on(self, entry: Entry, command: Command) -> Code | None:
+        """Between the question and `reflex`'s answer this channel may have stopped anew.
+
+        Also without the epoch growing: another stop of the same strength, come and gone.
+        """
+        if stopped_since(self._channel.state, entry.read_ns):
+            return Code.STALE_CHALLENGE
         if command.args.epoch != self._channel.state.epoch + self._peer().epoch:
             return Code.WRONG_EPOCH
         return next(iter(self._channel.blockers), None)

@@ -268,7 +268,9 @@ class Reflex:
             self._lose_peer()
 
     def _peer_state(self) -> dict[str, object]:
-        return channel_state(self.channel, still=self.verdict.still, now_ns=time.monotonic_ns())
+        # What the sample saw before this turn's step was perhaps another state's standstill.
+        still = self.verdict.still and self.channel.state.response.stops
+        return channel_state(self.channel, still=still, now_ns=time.monotonic_ns())
 
     def _beat_peer(self) -> None:
         beat = {"type": "beat", "still": self.verdict.still}

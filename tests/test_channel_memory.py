@@ -168,8 +168,8 @@ def test_the_permit_counts_where_it_is_newer_than_the_latch(robot: Robot) -> Non
     assert robot.epoch == 3
 
 
-def test_a_damaged_latch_is_a_stop_a_person_must_end(robot: Robot) -> None:
-    """What was latched is not known any more; with the permit gone as well, no count of stops is."""
+def test_a_damaged_latch_is_a_stop_the_department_must_look_at(robot: Robot) -> None:
+    """What was latched is not known any more, and may have been a suspension; nor is the count of stops."""
     power_loss(robot, robot.start())
     robot.latch.write_bytes(b"{}")
     before = robot.epoch
@@ -180,9 +180,28 @@ def test_a_damaged_latch_is_a_stop_a_person_must_end(robot: Robot) -> None:
     assert life.read().epoch > before + 1_000_000
     life.kill()
     again = robot.start()
-    assert "tampered" in again.channel.latched_keys
+    assert {"tampered", "suspended"} <= again.channel.latched_keys
+    assert Code.REEVALUATION_NEEDED in again.channel.blockers
+    again.channel.lift("suspended", NOW_NS)
+    again.turn()
     resume(robot, again)
     assert again.channel.state.causes == ()
+    again.kill()
+
+
+def test_a_latch_file_that_is_gone_while_the_permit_is_there_was_taken_away(robot: Robot) -> None:
+    robot.start().kill()
+    robot.latch.unlink()
+    again = robot.start()
+    assert "tampered" in again.channel.latched_keys
+    again.kill()
+
+
+def test_power_that_a_stop_took_away_does_not_come_back_with_a_restart(robot: Robot) -> None:
+    robot.start().kill()
+    again = Life("reflex", PLAN, robot.folder)
+    again.turn()
+    assert again.read().power_until_ns == 0
     again.kill()
 
 

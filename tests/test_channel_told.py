@@ -51,6 +51,7 @@ def request(life: Life, peer_epoch: int = 3, **changes: object) -> ResumeRequest
 
 
 PEER = but(UNHEARD, {"connected": True, "epoch": 3, "half": bytes(8)})
+RUNNING_PEER = but(PEER, {"response": Response.NONE})
 
 
 def test_a_resume_that_names_the_stop_and_carries_the_challenge_starts_once(life: Life) -> None:
@@ -60,7 +61,9 @@ def test_a_resume_that_names_the_stop_and_carries_the_challenge_starts_once(life
     assert life.channel.resume_refusal(right, PEER) is None
     life.channel.grant(NOW_NS)
     assert life.read().motion_until_ns == NOW_NS + TTL_NS
-    assert life.channel.resume_refusal(right, PEER) is Code.NOT_STOPPED
+    assert life.channel.resume_refusal(right, RUNNING_PEER) is Code.NOT_STOPPED
+    # The other channel may still need its part of a resume, and this half is used up.
+    assert life.channel.resume_refusal(right, PEER) is Code.STALE_CHALLENGE
     life.turn(NOW_NS, guardian_stop=Demand())
     life.turn()
     assert life.channel.resume_refusal(right, PEER) is Code.WRONG_EPOCH
