@@ -19,8 +19,11 @@ from agent.link import MAX_ROBOT_PACKET, PacketError, decode_packet
 from agent.peer_link import read_state
 from agent.permit import SIZE, parse
 from agent.tokens import COMMAND, TokenError, verify
+from drivers.modbus.codec import CodecError as ModbusError
+from drivers.modbus.codec import Frames, Read, StreamError, rtu_answer, tcp_answer
 from drivers.serial_node.codec import CodecError, NodeFrame, Splitter
 from drivers.sim import panel
+from drivers.vsc.codec import Parser
 from tests.core.orders import claims, read
 
 Decode = Callable[[bytes], object]
@@ -35,6 +38,7 @@ class Target:
     seeds: tuple[bytes, ...] = (b"",)
 
 
+READ = Read(unit=3, function=3, address=12, count=2)
 _FILE = Path(tempfile.mkdtemp(prefix="fuzz")) / "given"
 
 
@@ -89,5 +93,9 @@ TARGETS: Mapping[str, Target] = {
         (ConfigError,),
         ((Path(__file__).parents[2] / "config" / "plans" / "example.toml").read_bytes(),),
     ),
+    "vsc_stream": Target(lambda data: Parser().feed(data, 0, 0), ()),
+    "modbus_rtu": Target(lambda data: rtu_answer(READ, data), (ModbusError, StreamError)),
+    "modbus_tcp": Target(lambda data: tcp_answer(READ, 7, data), (ModbusError, StreamError)),
+    "modbus_stream": Target(lambda data: Frames().feed(data), (StreamError,)),
     "panel": Target(_file(panel.read), (ValueError,)),
 }
