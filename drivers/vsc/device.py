@@ -105,7 +105,6 @@ class Vsc:
         self._away = ""
         self._turns = Turns(now_ns)
         self._midway = LONGEST
-        self._sent_ns = None
         self._host.watch(line.fileno(), partial(self._on_readable, line))
 
     def _reconnect(self, now_ns: int) -> None:

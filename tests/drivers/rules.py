@@ -262,11 +262,11 @@ class OutputRules(ABC):
         rig.start()
         assert rig.device.readback(rig.output_name, rig.host.time_ns) is False
         rig.device.order(rig.output_name, True, rig.host.time_ns)
-        assert rig.device.readback(rig.output_name, rig.host.time_ns) is False
+        assert rig.device.readback(rig.output_name, rig.host.time_ns) is not True
         rig.speak(energised=True)
         assert rig.device.readback(rig.output_name, rig.host.time_ns) is True
         rig.device.order(rig.output_name, False, rig.host.time_ns)
-        assert rig.device.readback(rig.output_name, rig.host.time_ns) is True
+        assert rig.device.readback(rig.output_name, rig.host.time_ns) is not False
 
     def test_a_changed_relay_is_told(self, rig: OutputRig) -> None:
         rig.start()

@@ -63,6 +63,18 @@ def _stream(data: bytes) -> object:
     return frames
 
 
+def _modbus_tcp(data: bytes) -> object:
+    """A stream of any bytes: what `Frames` cuts out of it, `tcp_answer` judges."""
+    answers = 0
+    for frame in Frames().feed(data):
+        try:
+            tcp_answer(READ, 7, frame)
+            answers += 1
+        except ModbusError:
+            continue
+    return answers
+
+
 def _object(data: bytes) -> Mapping[str, object]:
     told = json.loads(data)
     if not isinstance(told, dict):
@@ -95,7 +107,6 @@ TARGETS: Mapping[str, Target] = {
     ),
     "vsc_stream": Target(lambda data: Parser().feed(data, 0, 0), ()),
     "modbus_rtu": Target(lambda data: rtu_answer(READ, data), (ModbusError, StreamError)),
-    "modbus_tcp": Target(lambda data: tcp_answer(READ, 7, data), (ModbusError, StreamError)),
-    "modbus_stream": Target(lambda data: Frames().feed(data), (StreamError,)),
+    "modbus_tcp": Target(_modbus_tcp, (StreamError,)),
     "panel": Target(_file(panel.read), (ValueError,)),
 }

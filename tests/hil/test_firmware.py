@@ -106,12 +106,20 @@ def test_without_a_compiler_it_says_so(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_the_command_line_builds_and_prints_the_path(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert main([str(tmp_path / "new" / "folder")]) == 0
-    made = Path(capsys.readouterr().out.strip())
-    assert made == tmp_path / "new" / "folder" / "node"
-    assert subprocess.run([made], capture_output=True, check=False).returncode == 2
+    asked: list[tuple[Path, bool]] = []
+
+    def build_nothing(folder: Path, *, sanitize: bool) -> Path:
+        assert folder.is_dir()
+        asked.append((folder, sanitize))
+        return folder / "made"
+
+    monkeypatch.setattr(firmware, "build", build_nothing)
+    folder = tmp_path / "new" / "folder"
+    assert (main([str(folder)]), main([str(folder), "--sanitize"])) == (0, 0)
+    assert asked == [(folder, False), (folder, True)]
+    assert capsys.readouterr().out.splitlines() == [str(folder / "made")] * 2
 
 
 def test_the_command_line_says_why_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

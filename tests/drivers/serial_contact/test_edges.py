@@ -10,9 +10,11 @@ import pytest
 
 from agent.core.readings import Quality
 from drivers.serial_contact.edges import Edges
+from drivers.serial_contact.lines import Line
+from drivers.serial_line import LineError
 from tests.drivers.hosts import DEADLINE_S, FakeHost
 from tests.drivers.serial_contact.rig import TICK_MS, ContactRig
-from tests.drivers.serial_contact.world import Scripted, World
+from tests.drivers.serial_contact.world import Scripted, ScriptedWaiter, World
 from tests.waiting import block_until
 
 
@@ -197,6 +199,17 @@ def test_a_thread_that_cannot_be_had_changes_nothing_but_speed(
     rig.press()
     rig.tick(TICK_MS)
     assert rig.reading().value is False
+
+
+def test_a_port_that_gives_no_waiter_changes_nothing_but_speed(
+    rig: ContactRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(port: Scripted, lines: Line) -> ScriptedWaiter:
+        raise LineError("the port", f"no room to wait for {lines!r} at {port.fileno()}")
+
+    monkeypatch.setattr(Scripted, "waiter", refuse)
+    rig.run()
+    assert len(rig.host.watched) == 1
 
 
 def test_a_reopened_port_has_its_edges_again(rig: ContactRig) -> None:

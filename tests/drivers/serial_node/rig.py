@@ -186,6 +186,7 @@ class NodeRig:
 
     def speak(self, *, energised: bool) -> None:
         self.relay = int(energised)
+        self.echo = self.device._seq  # it has heard the latest order
         self.say()
 
     def await_order(self, *, energise: bool) -> None:

@@ -90,6 +90,8 @@ def test_check_sums_are_what_a_hand_makes_of_them(data: bytes) -> None:
 
 
 @given(messages)
+@example(Message(0xFF, bytes(248)))
+@example(Message(0, b""))
 def test_a_message_there_and_back(message: Message) -> None:
     whole = frames.frame(message.kind, message.data)
     assert message.to_bytes() == whole
@@ -221,6 +223,13 @@ def test_a_frame_within_a_whole_frame_is_its_data() -> None:
     parser = Parser()
     outer = frames.frame(0x12, b"text" + frames.heartbeat(0) + b"text")
     assert read(parser, outer) == [Message.from_bytes(outer)]
+
+
+def test_the_longest_frame_there_can_be() -> None:
+    parser = Parser()
+    longest = frames.frame(0x12, bytes(range(248)))
+    assert read(parser, longest[:-1]) == []
+    assert read(parser, longest[-1:]) == [Message.from_bytes(longest)]
 
 
 def test_an_impossible_length_is_seen_at_once() -> None:

@@ -2,17 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from agent.core.readings import Quality
 from drivers.serial_line import READ_BYTES, LineError, SerialLine
 from drivers.vsc import device
 from drivers.vsc.codec import LONGEST, PATIENCE_NS
-from tests.drivers.hosts import MS, FakeHost
+from tests.drivers.hosts import MS
 from tests.drivers.rules import InputRig, InputRules
 from tests.drivers.vsc import frames
 from tests.drivers.vsc.rig import VscRig
@@ -71,6 +68,24 @@ def test_each_input_has_its_own_bound(rig: VscRig) -> None:
     assert rig.reading("patient").quality is Quality.GOOD
     rig.host.pass_ms(1)
     assert rig.reading("patient").quality is Quality.STALE
+
+
+def test_another_stop_beside_the_first_is_told(rig: VscRig) -> None:
+    rig.start()
+    rig.say(4)
+    before = rig.host.changes
+    rig.say(5)
+    rig.say(5)
+    assert rig.host.changes == before + 1
+    assert rig.reading().detail == "e-stop status 0x00000005"
+
+
+def test_a_word_that_only_the_stricter_input_waited_for_is_told(rig: VscRig) -> None:
+    rig.start()
+    rig.host.pass_ms(300)
+    before = rig.host.changes
+    rig.say()
+    assert rig.host.changes == before + 1
 
 
 def test_other_messages_are_skipped_and_counted_and_refresh_nothing(rig: VscRig) -> None:
@@ -262,6 +277,18 @@ def test_half_a_frame_from_before_the_loss_is_not_joined_to_the_next(rig: VscRig
     assert rig.host.bad == []
 
 
+def test_what_waited_at_another_port_makes_nothing_old_at_this_one(rig: VscRig) -> None:
+    rig.start()
+    rig.arrive(frames.heartbeat(0) * (2 * READ_BYTES // 12))
+    rig.host.turn()
+    assert rig.end.unread() > 0
+    rig.unplug()
+    rig.replug()
+    rig.host.tick(rig.device, 500)
+    rig.say()
+    assert rig.reading().quality is Quality.GOOD
+
+
 def test_the_end_of_a_frame_that_began_before_the_port_was_open_is_no_fault(rig: VscRig) -> None:
     rig.device.open()
     rig.deliver(b"\x55" * LONGEST)
@@ -294,59 +321,3 @@ def test_it_has_no_output(rig: VscRig) -> None:
         rig.device.order("wireless", True, rig.host.time_ns)
     with pytest.raises(KeyError):
         rig.device.readback("wireless", rig.host.time_ns)
-
-
-# ------------------------------------------------------------------------------------------------ any bytes
-
-
-class ScriptedLine:
-    """A line whose far end says what a test hands it."""
-
-    def __init__(self, path: str, baud: int) -> None:
-        self.data = b""
-
-    def fileno(self) -> int:
-        return 0
-
-    def read(self) -> bytes:
-        data, self.data = self.data, b""
-        return data
-
-    def write(self, data: bytes) -> int:
-        return len(data)
-
-    def discard_output(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-chunk = st.one_of(
-    st.binary(max_size=60),
-    st.builds(frames.heartbeat, st.sampled_from([0, 1, 4]), mode=st.integers(0, 16)),
-    st.builds(frames.heartbeat, st.just(0), spoil=st.integers(0, 0xFFFF)),
-    st.builds(frames.frame, st.integers(0, 255), st.binary(max_size=30)),
-    st.builds(lambda whole, at: whole[:at], st.just(frames.heartbeat(0)), st.integers(1, 11)),
-)
-
-
-@given(st.lists(st.tuples(chunk, st.integers(0, 120)), max_size=12))
-def test_no_bytes_make_a_closed_reading_that_no_frame_carried(script: list[tuple[bytes, int]]) -> None:
-    host, stream = FakeHost(), b""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(device, "SerialLine", ScriptedLine)
-        wireless = device.Vsc("port", inputs={"wireless": 250 * MS}, host=host)
-        wireless.open()
-    line = cast("ScriptedLine", wireless._line)
-    for data, pause_ms in script:
-        host.tick(wireless, pause_ms)
-        line.data = data
-        stream += data
-        wireless._on_readable(cast("SerialLine", line))
-        reading = wireless.reading("wireless", host.time_ns)
-        carried = [whole for whole in frames.every_frame(stream) if whole[2:4] == b"\x20\x06"]
-        if reading.value is True:
-            assert any(whole[6:10] == bytes(4) for whole in carried)
-        assert len(wireless._parser._kept) < LONGEST
-        assert len(reading.detail) <= 120
