@@ -18,7 +18,7 @@ class Sim:
     """Every simulated entry of one module's plan that shares a panel."""
 
     def __init__(self, path: str, inputs: Sequence[Wanted], outputs: Sequence[Wanted], host: Host) -> None:
-        self.name = f"sim {path}"
+        self.name = f"sim {path}".rstrip()
         self.counters = {"acts": 0, "panel_read": 0, "panel_bad": 0}
         self._host = host
         self._panel = Path(path) if _panel(inputs, outputs) else None

@@ -119,11 +119,16 @@ GOOD = frames.rtu(3, frames.registers(3, [2000]))
     ],
 )
 def test_what_is_no_answer_on_a_serial_line(
-    question: Question, heard: bytes, error: type[CodecError], reason: str
+    question: Question,
+    heard: bytes,
+    error: type[CodecError],
+    reason: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with pytest.raises(error) as caught:
         rtu_answer(question, heard)
     assert caught.value.reason == str(caught.value) == reason
+    assert caplog.records == [], "a flood must not become a flood of log lines"
 
 
 @pytest.mark.parametrize(
@@ -140,10 +145,13 @@ def test_what_is_no_answer_on_a_serial_line(
         (frames.tcp(9, 3, b"\x83\0"), FunctionError, "a refusal without a reason"),
     ],
 )
-def test_what_is_no_answer_on_a_connection(frame: bytes, error: type[CodecError], reason: str) -> None:
+def test_what_is_no_answer_on_a_connection(
+    frame: bytes, error: type[CodecError], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with pytest.raises(error) as caught:
         tcp_answer(WORD, 9, frame)
     assert caught.value.reason == reason
+    assert caplog.records == []
 
 
 def test_what_pymodbus_refuses_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,14 @@ def test_a_new_line_is_silent_first_and_every_unit_owes() -> None:
     assert line.hear(word(2)) == [Answer(A, (2,))]
 
 
+def test_a_new_line_s_first_refusal_may_be_of_a_probe_from_before_it() -> None:
+    line = Line()
+    for owes in (True, False):
+        line.ask(A)
+        assert kinds(line.hear(frames.rtu(3, b"\x88\1"))) == [Answer]
+        assert line.owes(3) is owes
+
+
 def test_an_answer_in_pieces(line: Line) -> None:
     line.ask(A)
     pieces = [line.hear(bytes([byte])) for byte in word(5)]

@@ -13,6 +13,7 @@ import pytest
 
 from agent.core.readings import Quality
 from drivers.modbus import device, wire
+from drivers.modbus.talk import RtuTalk
 from drivers.modbus.wire import PARITIES, RtuWire, TcpWire
 from drivers.serial_line import LineError, SerialLine
 from tests.drivers.hosts import MS
@@ -229,6 +230,7 @@ def test_ipv6() -> None:
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
         line = TcpWire("::1", listener.getsockname()[1])
         block_until(line.is_up)
+        assert line._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY), "or 40 ms per question"
         line.close()
 
 
@@ -318,6 +320,25 @@ def test_what_the_plan_says_of_the_port_gets_there(tmp_path: Path, monkeypatch: 
     rig.device.close()
     rig.release()
     assert opened == [{"path": str(rig.link), "baud": 9600, "parity": "even"}]
+
+
+def test_what_a_port_has_not_sent_is_forgotten_at_its_close(
+    serial: ModbusRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the kernel waits for it to be sent."""
+    forgotten: list[str] = []
+    monkeypatch.setattr(SerialLine, "discard_output", lambda line: forgotten.append(line._path))
+    RtuWire(str(serial.link), baud=19200, parity="none").close()
+    assert forgotten == [str(serial.link)]
+
+
+def test_the_longest_late_ms_of_a_port_counts(tmp_path: Path) -> None:
+    inputs = {"a": {**CONTACT, "late_ms": 100}, "b": {**CONTACT, "late_ms": 5_000}, "c": CONTACT}
+    rig = ModbusRig(tmp_path, network=False, inputs=inputs)
+    talk = rig.device._talk
+    assert isinstance(talk, RtuTalk)
+    assert talk._debts._late_ns == 5_000 * MS
+    rig.release()
 
 
 def test_closing_a_port_that_is_gone_is_quiet(serial: ModbusRig) -> None:
