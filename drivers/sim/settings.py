@@ -53,7 +53,6 @@ class InputSettings(Settings):
         description="What a quantity reads at the start, in its unit.",
         json_schema_extra={"format": "a number"},
     )
-    taken_ms: int = Field(default=10, ge=1, le=1000, description="A new reading every so often.")
 
 
 class OutputSettings(Settings):
