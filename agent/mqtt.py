@@ -11,6 +11,7 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
@@ -40,6 +41,27 @@ class Outgoing:
     retain: bool = False
 
 
+class _Client(aiomqtt.Client):
+    """The client, whose connection may end at any moment without being taken for a fault.
+
+    It keeps such an end as an error; one that nobody looked at is reported to the loop when it is collected.
+    """
+
+    async def __aenter__(self) -> Self:
+        end = self._disconnected
+        await super().__aenter__()
+        if end is not self._disconnected:  # it ended while it was let in, and the client forgets that
+            end.exception()
+            raise aiomqtt.MqttError("ended as soon as it was let in")
+        return self
+
+    def see_off(self) -> None:
+        """Looks at the errors it keeps."""
+        for kept in (self._connected, self._disconnected):
+            if kept.done() and not kept.cancelled():
+                kept.exception()
+
+
 class MqttLink:
     """One connection to the broker; comes back by itself with bounded back-off (0.2 s to 5 s)."""
 
@@ -67,7 +89,7 @@ class MqttLink:
         self._on_packet = on_packet
         self._on_link = on_link
         self._on_dropped = on_dropped
-        self._client: aiomqtt.Client | None = None
+        self._client: _Client | None = None
         self._task: asyncio.Task[None] | None = None
         self._publishing: set[asyncio.Task[None]] = set()
         self._deaf = False
@@ -140,7 +162,16 @@ class MqttLink:
     async def _connection(self) -> str:
         """One connection from its beginning to its end; why it ended."""
         try:
-            async with self._make_client() as client:
+            return await self._use(self._make_client())
+        except aiomqtt.MqttError as error:
+            return str(error)[:200]
+        # UnicodeError: what the resolver says to a host name that cannot be one.
+        except (OSError, UnicodeError) as error:
+            return f"{type(error).__name__}: {error}"[:200]
+
+    async def _use(self, client: "_Client") -> str:
+        try:
+            async with client:
                 codes = await client.subscribe([(topic, 1) for topic in self._topics])
                 refused = [topic for topic, code in zip(self._topics, codes, strict=False) if _refused(code)]
                 if refused:
@@ -151,14 +182,11 @@ class MqttLink:
                 self._on_link(True, "")
                 async for _ in client.messages:  # the handler has had it already; this only sees the end
                     pass
-        except aiomqtt.MqttError as error:
-            return str(error)[:200]
-        # ValueError: what the resolver says to a host name that cannot be one (UnicodeError).
-        except (OSError, ValueError) as error:
-            return f"{type(error).__name__}: {error}"[:200]
+        finally:
+            client.see_off()
         return "closed"
 
-    def _make_client(self) -> aiomqtt.Client:
+    def _make_client(self) -> "_Client":
         plan = self._plan
         five = plan.protocol == "5"
         properties = None
@@ -166,7 +194,7 @@ class MqttLink:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.SessionExpiryInterval = SESSION_S
             properties.MaximumPacketSize = MAX_ACCEPTED
-        return aiomqtt.Client(
+        return _Client(
             plan.host,
             plan.port,
             identifier=self._identifier,

@@ -294,6 +294,14 @@ async def test_it_waits_longer_each_time_and_never_longer_than_so_long(stage: St
     assert expected[-1] == LONGEST_WAIT_S
 
 
+async def test_one_that_has_ended_a_thousand_times_is_still_started_again(stage: Stage, waits: Waits) -> None:
+    stage.launcher._children["reflex"].quick_ends = 5000
+    stage.script("reflex", "ready(); sys.exit(0)")
+    stage.begin()
+    await wait_until(lambda: len(waits.waited_s) >= 2)
+    assert waits.waited_s[:2] == [LONGEST_WAIT_S] * 2
+
+
 async def test_one_that_lived_for_a_while_is_started_again_soon(
     stage: Stage, waits: Waits, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,28 +1,20 @@
-"""The guardians' link at a real broker: up, down, back, its will, its queue, and what a fault does."""
+"""The guardians' link at a real broker: both ways, up, down and back, its will and its queue."""
 
 import asyncio
-import gc
 import socket
-import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import aiomqtt
 import pytest
 
-from agent.core.plan import Remote
-from agent.mqtt import MAX_PENDING, MqttLink, Outgoing, tls_context
+from agent.mqtt import MAX_PENDING, Outgoing
 from hil.broker import Broker
 from hil.pki import Pki
 from tests.hil.parties import KINDS, Parties, cut, next_message
+from tests.mqtt_link import ROBOT, TOPIC, WILL, S, Told, Waits, remote
 from tests.waiting import wait_until
-
-ROBOT = "R-1"
-TOPIC = f"warden/v1/{ROBOT}"
-S = 1_000_000_000
-WILL = Outgoing(f"{TOPIC}/link", b'{"online": false}', 1, retain=True)
 
 
 @pytest.fixture(scope="module")
@@ -42,73 +34,6 @@ def mortal(tmp_path: Path, pki: Pki) -> Iterator[Broker]:
     """One that the test may kill."""
     with Broker("mosquitto", tmp_path, pki) as running:
         yield running
-
-
-def remote(broker: Broker, pki: Pki) -> Remote:
-    return Remote(
-        host="localhost",
-        port=broker.port,
-        tls=True,
-        protocol=broker.protocol,
-        ca=str(pki.ca),
-        cert=str(pki.robot.cert),
-        key=str(pki.robot.key),
-        signing_key=str(pki.robot.signing_key),
-        root_keys=(str(pki.root_jwk),),
-        trust=str(pki.trust),
-        groups=(),
-        link_lost_ns=5 * S,
-    )
-
-
-class Told:
-    """A link, and everything it told."""
-
-    def __init__(
-        self,
-        plan: Remote,
-        *,
-        on_packet: Callable[[str, bytes, bool], None] | None = None,
-        on_up: Callable[[], None] = lambda: None,
-        topics: Sequence[str] = (f"{TOPIC}/cmd", "warden/v1/group/hall/cmd"),
-    ) -> None:
-        self.links: list[tuple[bool, str]] = []
-        self.packets: list[tuple[str, bytes, bool]] = []
-        self.dropped = 0
-        self._on_up = on_up
-        self.link = MqttLink(
-            asyncio.get_running_loop(),
-            plan,
-            identifier=f"warden-{ROBOT}",
-            topics=topics,
-            will=WILL,
-            on_packet=on_packet or (lambda *packet: self.packets.append(packet)),
-            on_link=self._on_link,
-            on_dropped=self._on_dropped,
-        )
-
-    def _on_link(self, up: bool, why: str) -> None:
-        self.links.append((up, why))
-        if up:
-            self._on_up()
-
-    def _on_dropped(self) -> None:
-        self.dropped += 1
-
-    async def up(self) -> "Told":
-        self.link.start()
-        await wait_until(lambda: self.link.connected)
-        return self
-
-    async def down(self) -> str:
-        """Why the link went down last."""
-        await wait_until(lambda: self.links and not self.links[-1][0])
-        return self.links[-1][1]
-
-    @property
-    def client(self) -> aiomqtt.Client:
-        assert self.link._client is not None
-        return self.link._client
 
 
 @pytest.fixture
@@ -294,29 +219,17 @@ async def test_no_more_than_so_many_wait_for_their_acknowledgement(mortal: Broke
     await told.link.close()
 
 
-async def test_what_was_waiting_when_the_link_went_is_counted_as_dropped(mortal: Broker, pki: Pki) -> None:
-    told = await Told(remote(mortal, pki)).up()
+async def test_what_was_waiting_when_the_link_went_is_dropped_at_once(mortal: Broker, pki: Pki) -> None:
+    """However long the plan lets the link be lost: its places are needed for what is said afterwards."""
+    told = await Told(replace(remote(mortal, pki), link_lost_ns=600 * S)).up()
     mortal.freeze()
     for _ in range(3):
         told.link.publish(Outgoing(f"{TOPIC}/event", b"x"))
     await asyncio.sleep(0)
     mortal.kill()
     await wait_until(lambda: told.dropped == 3)
+    assert not told.link._publishing
     await told.link.close()
-
-
-class Waits:
-    """`asyncio` for the module: its waiting is written down and lasts no time."""
-
-    def __init__(self) -> None:
-        self.waited_s: list[float] = []
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(asyncio, name)
-
-    async def sleep(self, delay_s: float) -> None:
-        self.waited_s.append(delay_s)
-        await asyncio.sleep(0)
 
 
 async def test_it_tries_again_less_and_less_often_until_it_is_up(
@@ -336,186 +249,3 @@ async def test_it_tries_again_less_and_less_often_until_it_is_up(
     await wait_until(lambda: waits.waited_s)
     assert waits.waited_s[0] == 0.2
     await told.link.close()
-
-
-# ---- what keeps it from connecting
-
-
-@pytest.fixture
-def stranger(tmp_path: Path) -> Pki:
-    return Pki.create(tmp_path / "stranger", robot_id=ROBOT)
-
-
-unclosed = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-"""The client leaves the socket of a handshake that failed to the interpreter, which warns and closes it."""
-
-
-async def why_not(plan: Remote, tries: int = 2) -> str:
-    """Why it does not come up; it goes on trying."""
-    told = Told(plan)
-    told.link.start()
-    await wait_until(lambda: len(told.links) >= tries)
-    assert {up for up, _ in told.links} == {False}
-    assert not told.link.connected
-    await told.link.close()
-    return told.links[0][1]
-
-
-@unclosed
-async def test_a_broker_of_another_authority_is_not_spoken_to(
-    broker: Broker, pki: Pki, stranger: Pki
-) -> None:
-    assert "CERTIFICATE_VERIFY_FAILED" in await why_not(replace(remote(broker, pki), ca=str(stranger.ca)))
-
-
-@unclosed
-async def test_a_broker_whose_certificate_names_another_host_is_not_spoken_to(
-    tmp_path: Path, pki: Pki
-) -> None:
-    """Who holds a guardian's certificate must not be able to play the broker."""
-    person = pki.person("guardian-li")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(person.cert, person.key)
-    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context)
-    port = server.sockets[0].getsockname()[1]
-    plan = replace(remote_at(pki, port), host="127.0.0.1")
-    assert "CERTIFICATE_VERIFY_FAILED" in await why_not(plan)
-    server.close()
-
-
-def remote_at(pki: Pki, port: int) -> Remote:
-    return Remote(
-        host="localhost",
-        port=port,
-        tls=True,
-        protocol="5",
-        ca=str(pki.ca),
-        cert=str(pki.robot.cert),
-        key=str(pki.robot.key),
-        signing_key="",
-        root_keys=(),
-        trust="",
-        groups=(),
-        link_lost_ns=5 * S,
-    )
-
-
-async def test_without_a_certificate_of_ours_it_is_not_let_in(broker: Broker, pki: Pki) -> None:
-    plan = replace(remote(broker, pki), cert="", key="", link_lost_ns=S)
-    assert await why_not(plan, tries=1) != ""
-
-
-async def test_a_broker_that_lets_no_command_through_is_no_link(tmp_path: Path, pki: Pki) -> None:
-    """Its refusal is an answer like any other to the client; the robot would wait for stops in vain."""
-    with Broker("embedded", tmp_path, pki) as broker:
-        told = Told(remote(broker, pki), topics=[f"{TOPIC}/cmd", "warden/v1/another/cmd"])
-        told.link.start()
-        await wait_until(lambda: told.links)
-        assert told.links[0] == (False, "the broker does not let us subscribe to warden/v1/another/cmd")
-        await told.link.close()
-
-
-async def test_a_port_where_nobody_listens(pki: Pki) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    assert "refused" in await why_not(remote_at(pki, port))
-
-
-async def test_a_name_that_cannot_be_a_hosts_is_said_like_any_other(pki: Pki) -> None:
-    """The resolver answers it with an error that is no OSError; the link must not end over it."""
-    assert "label empty or too long" in await why_not(replace(remote_at(pki, 8883), host="a..b"))
-
-
-async def test_a_certificate_file_that_is_away_is_said_and_tried_again(pki: Pki, tmp_path: Path) -> None:
-    plan = replace(remote_at(pki, 8883), ca=str(tmp_path / "away.crt"))
-    assert "No such file" in await why_not(plan)
-
-
-def test_only_the_plans_own_authority_is_believed_and_nothing_below_tls_1_2(pki: Pki) -> None:
-    context = tls_context(remote_at(pki, 8883))
-    (authority,) = context.get_ca_certs()
-    assert authority["subject"] == ((("commonName", "warden rig CA"),),)
-    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
-    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
-
-
-# ---- faults, and the end
-
-
-async def test_a_fault_in_the_handler_of_a_packet_is_no_lost_connection(
-    broker: Broker, pki: Pki, parties: Parties
-) -> None:
-    """The client swallows it; whoever runs the module must hear of it, and the module end."""
-    faults: list[object] = []
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _, context: faults.append(context.get("exception")))
-
-    def fault(*_: object) -> None:
-        raise RuntimeError("nobody foresaw this")
-
-    told = await Told(remote(broker, pki), on_packet=fault).up()
-    guardian = await parties.enter("guardian-li")
-    await guardian.publish(f"{TOPIC}/cmd", b"x", qos=1)
-    await wait_until(lambda: faults)
-    assert [str(error) for error in faults] == ["nobody foresaw this"]
-    await told.link.close()
-    await clear_session(broker, pki)
-
-
-async def test_a_fault_in_what_hears_of_the_link_ends_it_aloud(broker: Broker, pki: Pki) -> None:
-    faults: list[object] = []
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _, context: faults.append(context.get("exception")))
-
-    def fault() -> None:
-        raise RuntimeError("nobody foresaw this")
-
-    told = Told(remote(broker, pki), on_up=fault)
-    told.link.start()
-    await wait_until(lambda: faults)
-    assert [str(error) for error in faults] == ["nobody foresaw this"]
-    await told.link.close()
-
-
-async def clear_session(broker: Broker, pki: Pki) -> None:
-    """What the broker keeps for the robot is taken, so that the next test finds nothing."""
-    told = await Told(remote(broker, pki)).up()
-    await wait_until(lambda: told.packets)
-    await told.link.close()
-
-
-async def test_once_the_end_has_begun_no_packet_is_looked_at(told: Told, parties: Parties) -> None:
-    """The permit is withdrawn and its writer closed by then."""
-    guardian = await parties.enter("guardian-li")
-    await told.link.drain(0)
-    await guardian.publish(f"{TOPIC}/cmd", b"too late", qos=1)
-    told.link.publish(Outgoing(f"{TOPIC}/event", b"x"))
-    await told.link.drain(20)  # the acknowledgement came after the packet on the same connection
-    assert told.packets == []
-
-
-async def test_it_can_be_closed_before_it_began_and_twice(broker: Broker, pki: Pki) -> None:
-    await Told(remote(broker, pki)).link.close()
-    told = await Told(remote(broker, pki)).up()
-    await told.link.close()
-    await told.link.close()
-    assert told.links == [(True, "")]
-
-
-async def test_connections_that_ended_leave_nothing_behind_though_the_collector_is_off(pki: Pki) -> None:
-    """A broker away for a week is tried a hundred thousand times."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    told = Told(remote_at(pki, port))
-    gc.collect()
-    gc.disable()
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("agent.mqtt.asyncio", Waits())
-            told.link.start()
-            await wait_until(lambda: len(told.links) >= 20)
-            left = sum(isinstance(thing, aiomqtt.Client) for thing in gc.get_objects())
-            await told.link.close()
-    finally:
-        gc.enable()
-    assert left <= 2

@@ -17,7 +17,7 @@ from drivers.adapters.procfs import Stat
 
 READS_PER_TURN: Final = 48
 """Small files read before the loop gets its turn: 12 us each on a two-core machine, some 0.6 ms together."""
-MAX_ROUNDS: Final = 5
+MAX_ROUNDS: Final = 8
 """Looks until everyone is stopped; one that sleeps uninterruptibly never is, and is not waited for."""
 MAX_HELD: Final = 256
 """Processes held at a time, a descriptor each (a unit has 1024); the rest is found as these end."""
@@ -43,6 +43,7 @@ class Family:
         self._loop = loop
         self._kin = kin
         self._rounds = 0
+        self._stood = False
         self._members: dict[int, Member] = {}
         self._turn: asyncio.Handle | None = None
         self._watched: set[int] = set()
@@ -88,12 +89,13 @@ class Family:
     def end_all(self) -> tuple[int, int]:
         """One round of ending everyone, each after a look: (how many were told now, how many refused it).
 
-        Stopped first and killed when all stand: what cannot run cannot fork while its children are looked
-        for, and no parent is killed before its children are known.
+        Stopped first, and killed when a look that began after all of them stood finds nobody else: what
+        cannot run cannot fork, and no parent is killed before its children are known.
         """
         told, _ = self.signal(signal.SIGSTOP)
+        stood_before, self._stood = self._stood, told == 0 and self.stopped == len(self)
         self._rounds += 1
-        if (told or self.stopped < len(self)) and self._rounds < MAX_ROUNDS:
+        if not (stood_before and self._stood) and self._rounds < MAX_ROUNDS:
             return max(told, 1), 0
         self._rounds = MAX_ROUNDS
         killed, refused = self.signal(signal.SIGKILL)
@@ -178,7 +180,9 @@ class Family:
                 self._release(member)
 
     def _pin(self, entry: Stat, fresh: dict[int, Member]) -> None:
-        if entry.pid in self._members:
+        held = self._members.get(entry.pid)
+        if held is not None:
+            held.stat = entry if entry.start_ticks == held.stat.start_ticks else held.stat
             return
         if len(self._members) + len(fresh) >= MAX_HELD:
             self.unheld += entry.state not in "ZX"
@@ -221,7 +225,8 @@ class Family:
                 continue
             if procfs.send_group(leader.fd, number):
                 for member in untold:
-                    if member.stat.pgrp == group:
+                    # Asked afterwards: one that left the group since it was found has not had it.
+                    if procfs.group_of(member.stat.pid) == group:
                         member.told.add(number)
 
     def _one_ended(self, fd: int, on_all_ended: Callable[[], None]) -> None:

@@ -114,7 +114,6 @@ class _ProcessWork:
         """Whoever is left at the deadline is killed; otherwise look again when it is time."""
         if self._action.killed_at_deadline and now_ns >= self._job.deadline_ns and not self._killing:
             self._killing = True
-            self._family.signal(signal.SIGSTOP)
             self._next_look_ns = now_ns
         if now_ns >= self._next_look_ns:
             self._look_again()

@@ -58,6 +58,14 @@ def parse_stat(line: bytes) -> Stat | None:
     return Stat(int(pid), fields[0].decode("ascii", "replace"), ppid, pgrp, session, threads, start)
 
 
+def group_of(pid: int) -> int | None:
+    """Its process group at this moment; None when there is no such process."""
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
+
+
 def thread_ids(pid: int) -> list[int]:
     """Empty when there is no such process."""
     try:

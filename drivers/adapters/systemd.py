@@ -178,11 +178,10 @@ class _UnitWork:
         self._next_ns = now_ns + RETRY_MS * MS
         self._object, self._asking, self._killed = "", False, False
         bus = Bus(self._around.loop, self._bus_path, on_ready=self._find, on_end=self._lost)
+        self._bus = bus
         trouble = bus.open()
         if trouble:
-            self.state = trouble
-        else:
-            self._bus = bus
+            self._lost(trouble)
 
     def _lost(self, reason: str) -> None:
         """Tried again from `tick`; systemd takes an order twice without harm."""

@@ -62,10 +62,14 @@ class Scene:
             for name in ("estop", "bumper") if node is self.site.node_a else ():
                 node.control.release(name)
         block_until(lambda: self.site.ask("reflex").get("robot", {}).get("connected"))
-        if self.response("reflex").stops or self.response("remote").stops:
-            stages = self.resume()
-            assert stages[-1].stage == "actuated", stages
-        block_until(lambda: self.account().get("speed_mps", 0) > PACE_MPS)
+        block_until(self._gets_going)
+
+    def _gets_going(self) -> bool:
+        """Resumes, and again where a machine too busy to renew a permit in time stops it on its way."""
+        channels = [self.site.ask(module).get("channel") for module in ("reflex", "remote")]
+        if all(channels) and any(Response(c["response"]).stops for c in channels if c):
+            self.resume()
+        return bool(self.account().get("speed_mps", 0) > PACE_MPS)
 
     def stopped(self, since_ns: int) -> float:
         """Waits until the robot stands, by its own account; milliseconds since `since_ns`."""

@@ -257,6 +257,33 @@ async def test_a_bus_that_takes_nothing_is_left(
     assert [reply.error for reply in client.replies] == [LOST] * calls
 
 
+async def test_what_the_bus_does_not_take_at_once_is_sent_later(tmp_path: Path, impostor: Impostor) -> None:
+    client = Client(tmp_path / "bus")
+    client.bus.open()
+    await impostor.greet()
+    impostor.answer(1)
+    await wait_until(lambda: client.bus.ready)
+    calls = 0
+    while len(client.bus._unsent) < 20_000:
+        client.ask("GetId", "s", f"{calls:05}" + "x" * 5000)
+        calls += 1
+    await impostor.heard(f"{calls - 1:05}".encode() + b"x" * 5000)
+    assert not client.bus._unsent
+    assert client.ends == []
+    client.bus.close()
+
+
+async def test_a_bus_that_has_hung_up_is_seen_when_it_is_called(tmp_path: Path, impostor: Impostor) -> None:
+    client = Client(tmp_path / "bus")
+    client.bus.open()
+    await impostor.greet()
+    impostor.answer(1)
+    await wait_until(lambda: client.bus.ready)
+    impostor.peer.close()
+    client.ask("GetId")
+    assert (client.ends, client.replies) == (["Broken pipe"], [Reply(LOST, ())])
+
+
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(content=st.binary(min_size=1, max_size=300))
 def test_any_bytes_end_in_an_answer_or_an_end_and_never_in_an_error(content: bytes) -> None:

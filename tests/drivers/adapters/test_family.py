@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ from drivers.adapters import procfs
 from drivers.adapters.family import Family
 from drivers.adapters.kin import Held, Kin, SessionKin, TargetError
 from drivers.adapters.procfs import Stat
-from tests.drivers.adapters.rig import IDLES, Program, lives, open_descriptors, shell, sleeper, state
+from tests.drivers.adapters.rig import IDLES, SHELL, Program, lives, open_descriptors, shell, sleeper, state
 from tests.waiting import wait_until
 
 
@@ -266,3 +267,59 @@ async def test_a_look_lets_the_loop_turn(monkeypatch: pytest.MonkeyPatch) -> Non
             await asyncio.sleep(0)
         assert len(family) == 0
     assert turns > len(procfs.pids()) // 2
+
+
+async def test_nobody_is_killed_before_a_look_that_began_when_all_stood(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A child that was being forked while its parent was stopped is found before the parent is gone."""
+    sent: list[int] = []
+    real = procfs.send
+
+    def send(pidfd: int, number: int) -> bool:
+        sent.append(number)
+        return real(pidfd, number)
+
+    monkeypatch.setattr(procfs, "send", send)
+    with sleeping() as parent, sleeping() as child:
+        kin = Says(parent[1])
+        async with family_of(kin) as family:
+            await look(family)
+            assert family.end_all() == (1, 0)
+            await wait_until(lambda: state(parent[0].pid) == "T")
+            await look(family)
+            assert family.end_all() == (1, 0)  # all stand now, but this look had begun before
+            kin.found.append(child[1])
+            await look(family)
+            assert family.end_all() == (1, 0)
+            assert sent == [signal.SIGSTOP, signal.SIGSTOP]
+            await wait_until(lambda: state(child[0].pid) == "T")
+            for _ in range(2):
+                await look(family)
+                told = family.end_all()
+            assert told == (2, 0)
+            assert sent[2:] == [signal.SIGKILL, signal.SIGKILL]
+
+
+async def test_one_that_never_stands_is_killed_all_the_same() -> None:
+    with sleeping() as (program, stat):
+        async with family_of(Says(stat)) as family:
+            await look(family)
+            for _ in range(family_module.MAX_ROUNDS - 1):
+                assert family.end_all() == (1, 0)
+            assert family.end_all() == (1, 0)
+            assert program.reap() == -signal.SIGKILL
+
+
+async def test_one_that_has_left_its_group_since_it_was_found_is_signalled_by_itself(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    leaves = f"while [ ! -e {go} ]; do :; done; exec setsid sleep 600"
+    with shell(f"{SHELL} -c '{leaves}' & echo $!; wait") as program:
+        (child,) = program.extra
+        async with family_of(SessionKin(program.pid)) as family:
+            await look(family)
+            assert child in family._members
+            go.touch()
+            await wait_until(lambda: os.getsid(child) == child)
+            family.signal(signal.SIGSTOP)
+            await wait_until(lambda: state(child) == "T")

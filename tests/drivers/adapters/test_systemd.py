@@ -7,6 +7,7 @@ import pytest
 from dbus_fast import Message, Variant
 
 from drivers.adapters.base import Outcome
+from drivers.adapters.bus import Bus
 from drivers.adapters.systemd import SystemdAdapter
 from tests.drivers.adapters.buses import (
     ANY,
@@ -264,6 +265,17 @@ async def test_without_systemd_on_the_bus_it_fails(desk: Desk, bus: Daemon) -> N
     outcome, detail = await carry_out(desk, bus, "freeze")
     assert outcome is Outcome.FAILED
     assert "org.freedesktop.DBus.Error.ServiceUnknown" in detail
+
+
+async def test_a_bus_that_breaks_while_it_is_reached_is_tried_again(
+    desk: Desk, bus: Daemon, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    robot = adapter(desk, bus)
+    with monkeypatch.context() as patch:
+        patch.setattr(Bus, "_send", lambda self, _: self._fail("Broken pipe"))
+        step_id = desk.begin(robot, deadline_ms=60_000, action="freeze")
+    await desk.pass_polling(robot, 200)
+    assert await desk.outcome(robot, step_id) == (Outcome.DONE, "FreezerState is 'frozen'")
 
 
 @pytest.mark.parametrize("member", ["LoadUnit", "Get"])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from drivers.adapters import trusted
 from drivers.adapters.trusted import MAX_SECRET, TrustError, check_owned, check_program, read_secret
 
 
@@ -116,6 +117,13 @@ def test_what_could_break_a_header_is_refused_and_not_repeated(secret: Path, con
     with pytest.raises(TrustError, match="must hold one line") as caught:
         read_secret(str(secret))
     assert not content.strip() or content not in str(caught.value)
+
+
+def test_a_secret_of_another_user_is_refused(secret: Path) -> None:
+    found = list(secret.stat())
+    found[4] = os.geteuid() + 4711
+    with pytest.raises(TrustError, match=f"belongs to user {os.geteuid() + 4711}"):
+        trusted._check_private(str(secret), os.stat_result(found))
 
 
 def test_a_secret_that_is_no_file(tmp_path: Path) -> None:
