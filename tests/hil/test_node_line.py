@@ -113,11 +113,18 @@ def read_to(far: LineEnd, end: bytes) -> bytes:
 def test_after_a_torn_frame_the_next_one_is_whole(bare: Line, tmp_path: Path) -> None:
     with LineEnd(tmp_path / "tty") as far:
         assert bare.send(b"x" * 100_000) is Sent.DROPPED, "more than the kernel holds: only a part goes out"
-        block_until(lambda: bare.send(b"y") is Sent.DROPPED)
+        block_until(lambda: bare.send(b"y\0") is Sent.DROPPED)
         frame = b"whole\0"
         # The kernel moves what it holds in its own time, so there may be no room yet after one reading.
-        block_until(lambda: drain(far.fd) is not None and bare.send(frame) is Sent.GONE)
-        assert read_to(far, frame).endswith(b"\0" + frame)
+        # And where there is room for the first byte alone, that goes out ahead of the frame it was meant for.
+        heard = bytearray()
+
+        def gone() -> bool:
+            heard.extend(drain(far.fd))
+            return bare.send(frame) is Sent.GONE
+
+        block_until(gone)
+        assert (heard + read_to(far, frame)).endswith(b"\0" + frame)
         assert bare.send(frame) is Sent.GONE
         assert read_to(far, frame) == frame
 
