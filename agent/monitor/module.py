@@ -61,10 +61,11 @@ class MonitorModule:
 
     def start(self) -> None:
         """Listens; raises MonitorError for an address that cannot be had."""
-        self.shell.start()
         self._loop.run_until_complete(self.monitor.start())
         address = self.shell.folder / "monitor.address"
         address.write_text(f"{self.monitor.status()['listen']}\n", encoding="ascii")
+        # Last: whoever gets an answer on the module's socket finds the address.
+        self.shell.start()
         self.ticker = Ticker(self.shell, lambda _: None, period_ns=10 * TICK_NS)
 
     def close(self) -> None:
