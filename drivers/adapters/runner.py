@@ -41,7 +41,6 @@ class _Run:
         self.protocol = tuple(protocol)
         self.results: list[StepResult | None] = [None] * len(protocol)
         self.begun_ns: list[int] = []
-        self.advancing = False
 
     @property
     def over(self) -> bool:
@@ -128,15 +127,9 @@ class Runner:
         return f"a protocol has at most {MAX_STEPS} steps" if len(protocol) > MAX_STEPS else ""
 
     def _advance(self, run: _Run, now_ns: int) -> None:
-        """Begin what is due. A result that comes from within a `begin` is seen by the loop already at it."""
-        if run.advancing:
-            return
-        run.advancing = True
-        try:
-            while run.may_begin(now_ns):
-                self._begin(run, now_ns)
-        finally:
-            run.advancing = False
+        """Begin what is due. A result from within a `begin` comes here again, at most MAX_STEPS deep."""
+        while run.may_begin(now_ns):
+            self._begin(run, now_ns)
         if run.over and run in self._runs:
             self._runs.remove(run)
             self._on_end(run.name, [result for result in run.results if result is not None])

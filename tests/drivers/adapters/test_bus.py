@@ -78,11 +78,15 @@ async def test_what_is_forgotten_is_not_heard(real: Daemon) -> None:
 async def test_closing_is_idempotent_and_silent(real: Daemon) -> None:
     before = open_descriptors()
     client = await Client(real.path).ready()
+    assert client.bus._socket is not None
+    descriptor = client.bus._socket.fileno()
     client.ask("GetId")
     client.bus.close()
     client.bus.close()
     assert (client.ends, client.replies, client.bus.ready) == ([], [], False)
     assert open_descriptors() == before
+    assert (client.bus._calls, client.bus._unsent) == ({}, bytearray())
+    assert not asyncio.get_running_loop().remove_reader(descriptor)
 
 
 async def test_a_daemon_that_dies_is_seen_by_all_who_wait(tmp_path: Path) -> None:
@@ -225,6 +229,19 @@ async def test_what_is_no_message_ends_it(
     await wait_until(lambda: client.ends)
     assert client.ends[0].startswith(reason)
     assert not client.bus.ready
+
+
+async def test_one_that_gives_us_no_name(tmp_path: Path, impostor: Impostor) -> None:
+    client = Client(tmp_path / "bus")
+    client.bus.open()
+    await impostor.greet()
+    name = b"org.example.No"
+    fields = bytes([5, 1, ord("u"), 0]) + struct.pack("<I", 1)
+    fields += bytes([4, 1, ord("s"), 0]) + struct.pack("<I", len(name)) + name + b"\0"
+    impostor.peer.send(fixed_header(0, len(fields), kind=3) + fields + bytes(-len(fields) % 8))
+    await wait_until(lambda: client.ends)
+    assert client.ends == ["the bus gave no name: org.example.No"]
+    assert client.readies == 0
 
 
 async def test_a_message_that_answers_nobody_is_dropped(tmp_path: Path, impostor: Impostor) -> None:

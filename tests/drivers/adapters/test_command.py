@@ -14,8 +14,8 @@ from drivers.adapters import command as command_module
 from drivers.adapters import procfs
 from drivers.adapters.base import Outcome
 from drivers.adapters.command import KEPT_BYTES, CommandAdapter
-from tests.drivers.adapters.rig import LOOP, PYTHON, SHELL, Desk, lives, open_descriptors
-from tests.waiting import wait_until
+from tests.drivers.adapters.rig import LOOP, PYTHON, SHELL, Desk, lives, open_descriptors, state
+from tests.waiting import block_until, wait_until
 
 
 @pytest.fixture
@@ -96,10 +96,13 @@ async def test_it_gets_nothing_of_ours(desk: Desk, tmp_path: Path, monkeypatch: 
         "  'fds': sorted(os.listdir('/proc/self/fd')), 'sid': os.getsid(0), 'pid': os.getpid(),\n"
         f"  'umask': os.umask(0)}}, open({str(seen)!r}, 'w'))"
     )
+    path = tmp_path / "cut"
+    path.write_text(f"#!{PYTHON} -IS\n{program}\n")
+    path.chmod(0o755)
     inherited = os.dup(0)
     os.set_inheritable(inherited, True)
     try:
-        assert await run(desk, PYTHON, "-I", "-S", "-c", program) == (Outcome.DONE, "exit 0")
+        assert await run(desk, path) == (Outcome.DONE, "exit 0")
     finally:
         os.close(inherited)
     found: Mapping[str, object] = json.loads(seen.read_text())
@@ -128,8 +131,14 @@ async def test_megabytes_of_words_are_read_and_dropped(desk: Desk, tmp_path: Pat
 
 
 async def test_words_at_the_very_end_are_not_lost(desk: Desk, tmp_path: Path) -> None:
-    path = script(tmp_path, "exec 2>&1; echo last words")
-    assert await run(desk, path) == (Outcome.DONE, "exit 0: last words")
+    """Its end is seen before what it wrote: the loop does not say which comes first."""
+    cut = adapter(desk, script(tmp_path, "echo last words"))
+    step_id = desk.begin(cut)
+    (child,) = cut._children
+    assert child._process.stdout is not None
+    desk.around.loop.remove_reader(child._process.stdout.fileno())
+    assert await desk.outcome(cut, step_id) == (Outcome.DONE, "exit 0: last words")
+    await wait_until(lambda: cut.children == 0)
 
 
 # --------------------------------------------------------------------------------------------- cannot be run
@@ -194,6 +203,9 @@ async def test_at_the_deadline_it_is_killed_with_its_whole_group(desk: Desk, tmp
     assert all(lives(pid) for pid in family)
     assert desk.heard == []
     desk.pass_ms(10)
+    desk.poll(cut)
+    (child_of_ours,) = cut._children
+    block_until(lambda: state(child_of_ours.pid) in {"T", "D"})  # within that very poll
     result = await desk.result(cut, step_id)
     assert (result.outcome, result.detail) == (
         Outcome.FAILED,
@@ -267,7 +279,9 @@ async def test_one_that_cannot_be_killed_is_given_up_and_reaped_when_it_ends(
         result = await desk.result(cut, step_id)
         assert result.outcome is Outcome.FAILED
         assert result.detail == "not finished 100 ms after its deadline of 50 ms"
-    assert cut.children == 1
+    (child,) = cut._children
+    assert child._process.stdout is not None
+    assert child._process.stdout.closed
     os.kill(pid, signal.SIGKILL)
     await wait_until(lambda: cut.children == 0)
 
@@ -289,6 +303,16 @@ async def test_closing_kills_what_is_under_way(
         (Outcome.FAILED, "the adapter was closed")
     ]
     await wait_until(lambda: cut.children == 0 and not any(lives(pid) for pid in family))
+
+
+async def test_closing_kills_who_left_the_session_too(desk: Desk, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    cut = adapter(desk, script(tmp_path, f"setsid {SHELL} -c 'echo $$ >> {pids}; exec sleep 600' & wait"))
+    desk.begin(cut, deadline_ms=60_000)
+    (left,) = await numbers(pids)
+    await desk.polled(cut, lambda: knows(cut, left))
+    cut.close()
+    await wait_until(lambda: cut.children == 0 and not lives(left))
 
 
 async def test_many_at_a_time_do_not_hit_each_other(desk: Desk, tmp_path: Path) -> None:

@@ -102,12 +102,12 @@ async def test_who_does_not_belong_when_asked_again_is_not_signalled() -> None:
             assert lives(program.pid)
 
 
-@pytest.mark.parametrize("pid", [1, os.getpid()])
-async def test_this_process_and_the_first_one_are_never_signalled(pid: int) -> None:
+@pytest.mark.parametrize(("pid", "whom"), [(1, "process 1"), (os.getpid(), "the agent itself")])
+async def test_this_process_and_the_first_one_are_never_signalled(pid: int, whom: str) -> None:
     with sleeping() as (program, stat):
         async with family_of(Says(stat, stat_of(pid))) as family:
             await look(family)
-            assert family.trouble.endswith("belongs to the target")
+            assert family.trouble == f"{whom} belongs to the target"
             assert family.signal(signal.SIGKILL) == (0, 0)
             assert lives(program.pid)
 
@@ -129,6 +129,51 @@ async def test_trouble_is_said_and_over_with_the_next_look(trouble: Exception, w
             kin.trouble = None
             await look(family)
             assert (family.trouble, len(family)) == ("", 1)
+
+
+async def test_trouble_when_asked_again_lets_go_of_everyone() -> None:
+    def doubt(_: Stat) -> bool:
+        raise TargetError("it is another program by now")
+
+    with sleeping() as (_, stat):
+        kin = Says(stat)
+        kin.confirmed = doubt
+        async with family_of(kin) as family:
+            before = open_descriptors()
+            await look(family)
+            assert (family.trouble, len(family)) == ("it is another program by now", 0)
+            assert open_descriptors() == before
+
+
+@pytest.mark.parametrize(
+    ("states", "pending", "stops"),
+    [
+        ("D", True, True),
+        ("D", False, False),
+        ("DT", False, True),
+        ("DS", True, False),
+        ("DTR", True, False),
+        ("S", True, False),
+    ],
+)
+def test_who_sleeps_in_the_kernel_and_stops_when_it_wakes(
+    monkeypatch: pytest.MonkeyPatch, states: str, pending: bool, stops: bool
+) -> None:
+    monkeypatch.setattr(procfs, "stop_pending", lambda _: pending)
+    assert Family._stops_when_it_wakes(4711, list(states)) is stops
+
+
+async def test_what_is_known_of_a_member_is_what_was_seen_last() -> None:
+    with sleeping() as (program, stat):
+        kin = Says(stat)
+        async with family_of(kin) as family:
+            await look(family)
+            kin.found = [stat._replace(pgrp=4711)]
+            await look(family)
+            assert family._members[program.pid].stat.pgrp == 4711
+            kin.found = [stat._replace(start_ticks=stat.start_ticks + 1)]
+            await look(family)
+            assert family._members[program.pid].stat.start_ticks == stat.start_ticks
 
 
 async def test_no_more_are_held_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,14 +221,27 @@ async def test_a_session_is_signalled_whole(
     monkeypatch: pytest.MonkeyPatch, kernel_knows_groups: bool
 ) -> None:
     """Before Linux 6.9 each process is signalled by itself."""
-    if not kernel_knows_groups:
-        monkeypatch.setattr(procfs, "send_group", lambda _pidfd, _number: False)
+    alone: list[int] = []
+    real = procfs.send
+
+    def send(pidfd: int, number: int) -> bool:
+        alone.append(number)
+        return real(pidfd, number)
+
+    def send_group(pidfd: int, number: int) -> bool:
+        if kernel_knows_groups:
+            os.killpg(program.pid, number)
+        return kernel_knows_groups
+
+    monkeypatch.setattr(procfs, "send", send)
+    monkeypatch.setattr(procfs, "send_group", send_group)
     with shell("sleep 600 & echo $!; wait") as program:
         async with family_of(SessionKin(program.pid)) as family:
             await look(family)
             members = [pid for pid in family._members if pid in {program.pid, *program.extra}]
             assert len(members) == 2
             family.signal(signal.SIGSTOP)
+            assert len(alone) == (0 if kernel_knows_groups else 2)
             await wait_until(lambda: all(state(pid) == "T" for pid in members))
             await look(family)
             assert family.stopped == len(family) >= 2

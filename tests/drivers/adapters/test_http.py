@@ -5,10 +5,7 @@ import json
 import logging
 import socket
 import ssl
-import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +15,17 @@ from drivers.adapters.http import MAX_HEAD, HttpAdapter
 from drivers.adapters.registry import check_adapter
 from drivers.base import DriverError
 from tests.drivers.adapters.rig import Desk
-from tests.drivers.adapters.web import Answer, Exchange, Web, answers, never, repeats, says, web
+from tests.drivers.adapters.web import (
+    Answer,
+    Exchange,
+    Web,
+    answers,
+    never,
+    repeats,
+    says,
+    standard_server,
+    web,
+)
 from tests.monitor.certificates import make_certificate
 from tests.waiting import wait_until
 
@@ -83,29 +90,6 @@ async def test_the_library_s_own_server_understands_it(desk: Desk) -> None:
         step_id = desk.begin(voice)
         assert await desk.outcome(voice, step_id) == (Outcome.DONE, 'status 200, state is "off"')
     assert seen == ["POST /off"]
-
-
-@contextmanager
-def standard_server() -> Iterator[tuple[int, list[str]]]:
-    seen: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            seen.append(f"POST {self.path}")
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b'{"state": "off"}')
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's own word
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield server.server_address[1], seen
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 # ---------------------------------------------------------------------------------------- what is answered

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from drivers.adapters import kin as kin_module
 from drivers.adapters import procfs
 from drivers.adapters.kin import CgroupKin, Kin, PidFileKin, ProgramKin, SessionKin, TargetError, relatives
 from drivers.adapters.procfs import Stat
@@ -90,7 +91,8 @@ def by_file(path: Path, exe: str = SHELL, uid: int = UID, *, newer_ok: bool = Fa
 
 
 def test_the_process_of_a_pid_file_and_its_group(pid_file: Path, robot: Program) -> None:
-    assert {robot.pid, *robot.extra} <= set(find(by_file(pid_file)))
+    """They, and nobody else on this machine."""
+    assert find(by_file(pid_file)) == sorted([robot.pid, *robot.extra])
 
 
 def test_the_file_is_read_once_per_step(pid_file: Path, robot: Program) -> None:
@@ -180,11 +182,27 @@ def own_program(tmp_path: Path) -> str:
 
 def test_every_process_of_the_program_and_what_they_began(own_program: str) -> None:
     parent = f"exec {own_program} -c 'sleep 600 & echo $!; wait'"
-    with shell(parent) as one, shell(f"exec {own_program} -c '{IDLES}'") as two:
+    with shell(parent) as one, shell(parent) as two:
         found = find(ProgramKin(own_program, UID))
-        assert {one.pid, two.pid, *one.extra} <= set(found)
-        assert os.getpid() not in found
+        assert found == sorted([one.pid, two.pid, *one.extra, *two.extra])
         assert find(ProgramKin(own_program, UID + 1)) == []
+
+
+def test_a_number_that_changed_hands_while_its_program_was_read_is_no_root(
+    own_program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with shell(f"exec {own_program} -c '{IDLES}'"):
+        kin = ProgramKin(own_program, UID)
+        assert find(kin) != []
+        monkeypatch.setattr(kin_module, "_same", lambda _one, _other: False)
+        assert find(ProgramKin(own_program, UID)) == []
+
+
+def test_only_where_a_group_belongs_as_a_whole_is_it_signalled_as_one() -> None:
+    """A control group's process may be in a process group with others that are not."""
+    for kind in (PidFileKin, ProgramKin, SessionKin):
+        assert kind.whole_groups
+    assert not CgroupKin.whole_groups
 
 
 def test_what_it_leaves_behind_is_held_on_to(own_program: str) -> None:
@@ -202,8 +220,13 @@ def test_those_that_may_not_be_looked_at_are_counted(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(procfs, "program", denied)
     kin = ProgramKin(SHELL, UID)
-    assert find(kin) == []
-    assert kin.unsure >= 1
+    with sleeper() as program:
+        assert find(kin) == []
+        sure = kin.unsure
+        assert sure >= 1
+        monkeypatch.setattr(procfs, "real_uid", lambda pid: UID if pid in {1, program.pid} else UID + 1)
+        assert find(kin) == []
+        assert kin.unsure == 1  # process 1 would never be signalled
 
 
 # ------------------------------------------------------------------------------------------------- sessions
@@ -212,7 +235,7 @@ def test_those_that_may_not_be_looked_at_are_counted(monkeypatch: pytest.MonkeyP
 def test_a_session_and_who_left_it_with_a_living_parent() -> None:
     with shell("setsid sleep 600 & echo $!; wait") as program:
         block_until(lambda: os.getsid(program.extra[0]) == program.extra[0])
-        assert set(program.extra) | {program.pid} <= set(find(SessionKin(program.pid)))
+        assert find(SessionKin(program.pid)) == sorted([program.pid, *program.extra])
 
 
 def test_others_that_may_not_be_seen_do_not_matter_to_a_session(monkeypatch: pytest.MonkeyPatch) -> None:

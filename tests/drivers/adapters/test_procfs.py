@@ -96,6 +96,20 @@ def test_a_pidfd_tells_the_end_and_takes_signals_until_then() -> None:
             os.close(pidfd)
 
 
+def test_a_group_is_signalled_as_one_where_the_kernel_can() -> None:
+    """Linux 6.9 brought it; before, each process is signalled by itself."""
+    version = tuple(int(number) for number in os.uname().release.split(".")[:2])
+    with shell("sleep 600 & echo $!; wait") as program:
+        pidfd = procfs.open_pidfd(program.pid)
+        assert pidfd is not None
+        try:
+            assert procfs.send_group(pidfd, signal.SIGSTOP) is (version >= (6, 9))
+            if version >= (6, 9):
+                block_until(lambda: [state(pid) for pid in (program.pid, *program.extra)] == ["T", "T"])
+        finally:
+            os.close(pidfd)
+
+
 def test_a_process_lives_on_when_only_its_first_thread_has_ended() -> None:
     script = (
         "import ctypes, threading, time\n"

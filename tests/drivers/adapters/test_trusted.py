@@ -95,10 +95,16 @@ def secret(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("content", ["s3cret", "s3cret\n", "s3cret\r\n"])
-def test_a_secret_is_one_line(secret: Path, content: str) -> None:
-    secret.write_text(content)
-    assert read_secret(str(secret)) == "s3cret"
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+@pytest.mark.parametrize("words", ["s3cret", "!~", "x" * (MAX_SECRET - 2)])
+def test_a_secret_is_one_line(secret: Path, words: str, end: str) -> None:
+    secret.write_text(words + end, newline="")
+    assert read_secret(str(secret)) == words
+
+
+def test_the_longest_secret(secret: Path) -> None:
+    secret.write_text("x" * MAX_SECRET)
+    assert read_secret(str(secret)) == "x" * MAX_SECRET
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o601])

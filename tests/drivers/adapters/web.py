@@ -2,8 +2,10 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 Answer = Callable[["Exchange"], Awaitable[None]]
 
@@ -102,3 +104,27 @@ async def web(context: ssl.SSLContext | None = None) -> AsyncIterator[Web]:
         yield site
     finally:
         server.close()
+
+
+@contextmanager
+def standard_server() -> Iterator[tuple[int, list[str]]]:
+    """Another implementation, the standard library's: its port, and what it was asked."""
+    seen: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            seen.append(f"POST {self.path}")
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"state": "off"}')
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's own word
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server.server_address[1], seen
+    server.shutdown()
+    thread.join()
+    server.server_close()
