@@ -25,7 +25,7 @@ demo: .venv/run.stamp ## the whole job in a minute, on simulated hardware (KEEP=
 	@$(BIN)/warden demo $(if $(KEEP),--keep)
 
 test: .venv/dev.stamp ## every test, against a real mosquitto (PYTEST_ARGS=...)
-	@tools/need.sh mosquitto gcc systemd-analyze dbus-daemon
+	@tools/need.sh mosquitto libmosquitto gcc systemd-analyze dbus-daemon
 	@$(BIN)/python -m pytest --durations=10 $(PYTEST_ARGS)
 
 check: .venv/dev.stamp ## format, lint, strict types (tests too), import rules
@@ -39,7 +39,7 @@ fmt: .venv/dev.stamp ## format, and mend what the linter can
 	@$(BIN)/ruff format .
 
 cover: .venv/dev.stamp ## every test, with branch coverage
-	@tools/need.sh mosquitto gcc systemd-analyze dbus-daemon
+	@tools/need.sh mosquitto libmosquitto gcc systemd-analyze dbus-daemon
 	@$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
 
 bench: .venv/dev.stamp ## reaction times against C references, as ratios (BENCH_ARGS=...)

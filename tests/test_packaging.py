@@ -19,7 +19,7 @@ import agent
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("agent", "console", "drivers", "hil", "sdk")
-PIN = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)", re.MULTILINE)
+PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[a-z0-9,-]+\])?==(\S+)", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
