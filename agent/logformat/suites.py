@@ -5,6 +5,7 @@
 Every failure of cryptography is a `SuiteError`; nothing else is raised for any bytes.
 """
 
+from functools import cache
 from typing import Protocol
 
 from agent.errors import WardenError
@@ -62,7 +63,9 @@ class Suite(Protocol):
         """Ciphertext ‖ 16 bytes of tag. `nonce`: 12 bytes, never twice under one key."""
         ...
 
-    def open(self, key: bytes | bytearray, nonce: bytes, sealed: bytes | memoryview, associated: bytes) -> bytes:
+    def open(
+        self, key: bytes | bytearray, nonce: bytes, sealed: bytes | memoryview, associated: bytes
+    ) -> bytes:
         """The plaintext; SuiteError when the tag does not fit."""
         ...
 
@@ -79,9 +82,19 @@ class Suite(Protocol):
         ...
 
     def wrap(self, public: bytes, secret: bytes | bytearray, info: bytes) -> bytes:
-        """`secret` for the owner of a recipient's public key: X25519, 32 bytes; SM2, 65 bytes uncompressed."""
+        """`secret` for a recipient's public key: X25519, 32 bytes; SM2, 65 bytes uncompressed."""
         ...
 
     def unwrap(self, private: bytes | bytearray, wrapped: bytes, info: bytes) -> bytes:
-        """The inverse with the private key (32 bytes raw); SuiteError when it does not open or `info` differs."""
+        """The inverse with the private key (32 bytes); SuiteError when it does not open or `info` differs."""
         ...
+
+
+@cache
+def suite_by_number(number: int) -> Suite:
+    """The suite of that number; SuiteError for an unknown one, and for one that this machine has not got."""
+    if number == 1:
+        from agent.logformat.suite1 import SUITE
+
+        return SUITE
+    raise SuiteError(f"there is no suite {number}")
