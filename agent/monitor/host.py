@@ -1,6 +1,5 @@
-"""The host's own figures (psutil), and whether the kernel believes the wall clock."""
+"""The host's own figures (psutil)."""
 
-import ctypes
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -9,6 +8,7 @@ from typing import Final
 
 import psutil
 
+from agent.clock import clock_synchronised
 from agent.monitor.tables import Table
 
 SAMPLE_EVERY_NS: Final = 1_000_000_000
@@ -16,8 +16,6 @@ SAMPLE_EVERY_NS: Final = 1_000_000_000
 MAX_SENSORS: Final = 32
 
 _CPU_MODES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
-_TIME_ERROR = 5
-_STA_UNSYNC = 0x40
 
 
 class Host:
@@ -85,24 +83,3 @@ def _temperatures() -> dict[tuple[str, ...], float]:
         for index, sensor in enumerate(sensors)
     ]
     return {(name,): celsius for name, celsius in readings[:MAX_SENSORS] if math.isfinite(celsius)}
-
-
-class _Timex(ctypes.Structure):
-    """The head of struct timex (adjtimex(2)), and room for the rest of it."""
-
-    _fields_ = (
-        ("modes", ctypes.c_uint),
-        ("offset", ctypes.c_long),
-        ("freq", ctypes.c_long),
-        ("maxerror", ctypes.c_long),
-        ("esterror", ctypes.c_long),
-        ("status", ctypes.c_int),
-        ("rest", ctypes.c_char * 256),
-    )
-
-
-def clock_synchronised() -> bool:
-    """True while a time service disciplines the wall clock; False too where the kernel may not be asked."""
-    timex = _Timex()  # modes 0: only read
-    state: int = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))
-    return 0 <= state < _TIME_ERROR and not timex.status & _STA_UNSYNC
