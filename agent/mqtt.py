@@ -55,6 +55,20 @@ class _Client(aiomqtt.Client):
             raise aiomqtt.MqttError("ended as soon as it was let in")
         return self
 
+    def about(self) -> dict[str, str]:
+        """The far end, and how the line to it is protected; empty when it has gone already."""
+        sock = self._client.socket()
+        if not isinstance(sock, socket.socket):
+            return {}
+        try:
+            host, port = sock.getpeername()[:2]
+        except OSError:
+            return {}
+        found = {"peer": f"[{host}]:{port}" if ":" in host else f"{host}:{port}"}
+        if isinstance(sock, ssl.SSLSocket):
+            found |= {"tls": sock.version() or "", "cipher": (sock.cipher() or ("",))[0]}
+        return found
+
     def see_off(self) -> None:
         """Looks at the errors it keeps."""
         for kept in (self._connected, self._disconnected):
@@ -79,6 +93,10 @@ class MqttLink:
     ) -> None:
         """`on_packet(topic, payload, retained)` runs inside the client's callback. `on_link(up, why)`."""
         self.connected = False
+        self.about: dict[str, str] = {}
+        """Of the connection that stands, or stood last: `peer` (address and port), `tls` and `cipher`."""
+        self.on_sent: Callable[[str, int], None] = _nobody
+        """`on_sent(topic, bytes)`: a packet was handed to the client."""
         self.round_trip_s = float("inf")
         """The fastest acknowledgement seen on this connection."""
         self._loop = loop
@@ -115,6 +133,7 @@ class MqttLink:
         if client is None or not self.connected or len(self._publishing) >= MAX_PENDING:
             self._on_dropped()
             return
+        self.on_sent(packet.topic, len(packet.payload))
         task = self._loop.create_task(self._publish(client, packet), name="publish")
         self._publishing.add(task)
         task.add_done_callback(self._publishing.discard)
@@ -178,6 +197,7 @@ class MqttLink:
                     # A link on which no stop can arrive is none.
                     return f"the broker does not let us subscribe to {', '.join(refused)}"[:200]
                 self._client, self.connected = client, True
+                self.about = client.about()
                 self.round_trip_s = float("inf")
                 self._on_link(True, "")
                 async for _ in client.messages:  # the handler has had it already; this only sees the end
@@ -245,6 +265,10 @@ class MqttLink:
 
     def _fault(self, error: BaseException) -> None:
         self._loop.call_exception_handler({"message": "the guardians' link", "exception": error})
+
+
+def _nobody(topic: str, size: int) -> None:
+    """Until somebody counts."""
 
 
 _SUBACK_FAILURE = 0x80

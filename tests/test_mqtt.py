@@ -249,3 +249,13 @@ async def test_it_tries_again_less_and_less_often_until_it_is_up(
     await wait_until(lambda: waits.waited_s)
     assert waits.waited_s[0] == 0.2
     await told.link.close()
+
+
+async def test_it_tells_its_far_end_and_what_it_sends(told: Told, parties: Parties, broker: Broker) -> None:
+    sent: list[tuple[str, int]] = []
+    told.link.on_sent = lambda topic, size: sent.append((topic, size))
+    told.link.publish(Outgoing(f"{TOPIC}/event", b"12345"))
+    assert sent == [(f"{TOPIC}/event", 5)]
+    assert told.link.about["peer"].endswith(f":{broker.port}")
+    assert told.link.about["tls"].startswith("TLSv1.")
+    assert told.link.about["cipher"]
