@@ -7,7 +7,7 @@ synced. After a lost connection everything unacknowledged is sent again in order
 it has already, by (source, boot, seq).
 
 Wire: `hello`, then `{"type":"event","seq","stream","kind","wall_ns","boottime_ns","body"}`; the answer is
-`{"type":"ack","seq"}`, cumulative.
+`{"type":"ack","seq"}`, cumulative. What the recorder says besides goes to `on_message`.
 """
 
 import asyncio
@@ -95,6 +95,8 @@ class EventSink:
         """
         self.lost = dict.fromkeys(STREAMS, 0)
         self.refused = 0
+        self.on_message: Callable[[Message], bool] = _nobody
+        """What the recorder says that is no acknowledgement; False: refused."""
         self._loop = loop
         self._capacity = capacity
         self._on_link = on_link
@@ -158,6 +160,10 @@ class EventSink:
             self._lose(stream, seq)
             return
         self._queue(seq, stream, kind, body)
+
+    def offer(self, message: Mapping[str, object]) -> bool:
+        """Sends what need not be kept, if it goes at once; events that wait go before it."""
+        return not self._unsent and self._client.send(message)
 
     def _full(self) -> bool:
         return self.pending >= self._capacity or self._bytes >= self._capacity * BYTES_PER_SLOT
@@ -226,7 +232,7 @@ class EventSink:
     def _heard(self, _connection: Connection, message: Message) -> None:
         seq = message.get("seq")
         if message["type"] != "ack" or type(seq) is not int:
-            self.refused += 1
+            self.refused += not self.on_message(message)
             return
         # After a reconnection the answer to hello names events that went out on the connection before.
         for queue in (self._in_flight, self._unsent):
@@ -248,6 +254,11 @@ class EventSink:
             body = {"stream": stream, "count": loss.count}
             body |= {"first_seq": loss.first_seq, "last_seq": loss.last_seq}
             self._queue(next(self._numbers), "safety", "loss", body)
+
+
+def _nobody(message: Message) -> bool:
+    """For a module that wants nothing but acknowledgements."""
+    return False
 
 
 # ---- making any body a packet ----------------------------------------------------------------------

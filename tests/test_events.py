@@ -418,3 +418,31 @@ def test_an_unknown_stream_is_kept_as_safety_and_a_kind_is_shortened(
     sink.emit("k" * 1000, {}, stream="misspelt")
     (event,) = queued(sink)
     assert (event["stream"], event["kind"]) == ("safety", "k" * 64)
+
+
+async def test_what_the_recorder_says_besides_goes_to_whoever_wants_it(
+    sink: EventSink, recorder: Recorder
+) -> None:
+    told: list[Message] = []
+
+    def hear(message: Message) -> bool:
+        told.append(message)
+        return message["type"] == "space"
+
+    sink.on_message = hear
+    await wait_until(lambda: sink.connected and recorder.heard.opened)
+    recorder.send({"type": "space", "level": 4})
+    recorder.send({"type": "nonsense"})
+    await wait_until(lambda: len(told) == 2)
+    assert told[0] == {"type": "space", "level": 4}
+    assert sink.refused == 1
+
+
+async def test_what_need_not_be_kept_goes_at_once_or_not_at_all(sink: EventSink, recorder: Recorder) -> None:
+    assert not sink.offer({"type": "sample"})
+    await wait_until(lambda: sink.connected)
+    assert sink.offer({"type": "sample", "n": 1})
+    sink.emit("e", {})
+    assert not sink.offer({"type": "sample", "n": 2}), "an event that waits goes first"
+    await wait_until(lambda: recorder.events)
+    assert [message["n"] for message in recorder.heard.messages if message["type"] == "sample"] == [1]
