@@ -108,6 +108,3 @@ def _sizes(key: bytes | bytearray, nonce: bytes) -> None:
     """AESGCM would also take shorter keys and other nonces, which the format does not have."""
     if len(key) != _KEY_BYTES or len(nonce) != _NONCE_BYTES:
         raise SuiteError(f"a frame's key is {_KEY_BYTES} bytes, its nonce {_NONCE_BYTES}")
-
-
-SUITE: Final = Suite1()

@@ -94,7 +94,11 @@ class Suite(Protocol):
 def suite_by_number(number: int) -> Suite:
     """The suite of that number; SuiteError for an unknown one, and for one that this machine has not got."""
     if number == 1:
-        from agent.logformat.suite1 import SUITE
+        from agent.logformat.suite1 import Suite1
 
-        return SUITE
+        return Suite1()
+    if number == 2:
+        from agent.logformat.suite2 import Suite2
+
+        return Suite2()
     raise SuiteError(f"there is no suite {number}")
