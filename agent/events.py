@@ -256,7 +256,7 @@ class EventSink:
             self._queue(next(self._numbers), "safety", "loss", body)
 
 
-def _nobody(message: Message) -> bool:
+def _nobody(message: Message) -> bool:  # noqa: ARG001 - the form of a hook
     """For a module that wants nothing but acknowledgements."""
     return False
 

@@ -25,6 +25,7 @@ from agent.core.responses import Response
 from agent.core.resume import HALVES
 from agent.devices import Devices, wanted
 from agent.gate import load_gate
+from agent.keeping import NO_TASKS, Keeping
 from agent.link import Connection, Message
 from agent.outputs import Outputs
 from agent.peer_link import channel_state, read_state
@@ -95,7 +96,7 @@ class Reflex:
         self._wall: WallTime | None = None
         self._wall_due_ns = 0
         self._beats = 0
-        self._recorder_seen_ns = now_ns
+        self.keeping = Keeping(self.shell.sink, lost_ns=plan.times.recorder_lost_ns, now_ns=now_ns)
         self.ticker: Ticker | None = None
 
     def start(self) -> None:
@@ -131,6 +132,7 @@ class Reflex:
         if self._beats % 2 == 0:
             self._beat_peer()
         self.protocols.tick(now_ns)
+        self.keeping.tick(self.robot.telemetry if self.robot.since_ns else {})
         if self._beats % TELEMETRY_TICKS == 0:
             self._pass_on_telemetry()
 
@@ -165,21 +167,10 @@ class Reflex:
         times, started_ns = self.plan.times, self.channel.started_ns
         active.update(watch_peer(self.plan.rows, times, started_ns, self.peer, now_ns))
         active.update(self.outputs.faults(now_ns, started_ns, times.start_grace_ns))
-        if self._recorder_keeps():
-            self._recorder_seen_ns = now_ns
-        elif now_ns - self._recorder_seen_ns > times.recorder_lost_ns:
-            active["recorder_lost"] = Demand()
+        active.update(self.keeping.demands(now_ns))
         # Whether remote still stops is known only from remote.
         unknown = self.verdict.unknown if self.peer.connected else self.verdict.unknown | {PEER_STOP}
         return Sample(active, unknown, self.verdict.unreset)
-
-    def _recorder_keeps(self) -> bool:
-        """Connected, and what it was given is soon on the disk: one that hangs keeps nothing either."""
-        oldest_ns = self.shell.sink.oldest_pending_boottime_ns
-        if oldest_ns is None:
-            return self.shell.sink.connected
-        waiting_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - oldest_ns
-        return self.shell.sink.connected and waiting_ns < self.plan.times.recorder_lost_ns
 
     def _look_at_wall(self, now_ns: int) -> None:
         if self._zone is not None and now_ns >= self._wall_due_ns:
@@ -234,6 +225,8 @@ class Reflex:
         tasks = self.plan.envelope.tasks
         if self._worst().stops:
             return False, "stopped"
+        if self.keeping.level >= NO_TASKS:
+            return False, "log_space"
         if task not in tasks:
             self.shell.sink.emit("task_refused", {"task": task})
             return False, "task_not_authorised"

@@ -75,7 +75,7 @@ BUILT_INS: tuple[BuiltIn, ...] = (
         "peer_stop", _ALL_E, (_W, _W, _W), _RESUME, "另一安全模块已停机", "The other module stopped the robot"
     ),
     BuiltIn("recorder_lost", (_S, _H, _W), _ALL_W, _RESUME, "记录模块失联", "The recorder is lost"),
-    BuiltIn("log_space", (_S, _H, _W), _ALL_W, _RESUME, "日志空间不足", "No space left for the log"),
+    BuiltIn("log_space", (_S, _S, _S), _ALL_W, _RESUME, "日志空间不足", "No space left for the log"),
     BuiltIn(
         "tampered", _ALL_E, _ALL_E, _RESUME, "检测到数据被篡改或损坏", "Stored state damaged or tampered with"
     ),
