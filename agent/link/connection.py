@@ -61,6 +61,8 @@ class Connection:
         self.role = ""
         self.peer_uid, self.peer_pid = peer(sock)
         self.closed = False
+        self.packet_bytes = 0
+        """Of the packet that is being handled."""
         self._loop = loop
         self._sock = sock
         self._buffer = buffer
@@ -145,6 +147,7 @@ class Connection:
         if size == 0:  # the end; an empty packet looks the same and is no message either
             self._finish(by_peer=True)
             return False
+        self.packet_bytes = size
         self._heard(memoryview(self._buffer)[:size])
         return True
 

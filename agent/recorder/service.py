@@ -1,50 +1,53 @@
 """`RecorderService`: takes events from the modules, commits them in groups, acknowledges.
 
-Whatever arrives in one turn of the loop is written and synced once, then acknowledged. While the log
-cannot be written nothing is acknowledged: the senders keep their events, this process keeps the few that
-are on their way (at most `MAX_QUEUED` per source), and the write is tried again with bounded back-off.
+Events of `safety` that arrive in one turn of the loop are written and synced once, then acknowledged; those
+of `net` and `tele` wait a little for company, and go with the first commit there is. While the log cannot be
+written nothing is acknowledged: the senders keep their events, this process keeps the few that are on their
+way (at most `MAX_QUEUED` per source), and the write is tried again with bounded back-off.
 """
 
 import asyncio
 import itertools
 import os
-import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from agent.events import MAX_KIND, MAX_RECORD, STREAMS, WINDOW, json_able
-from agent.link import Connection, Message, Server
+from agent.events import MAX_RECORD, STREAMS, WINDOW, json_able
+from agent.link import MAX_MODULE_PACKET, Connection, Message, Server
 from agent.recorder.log import Log, LogError, Record
+from agent.recorder.packets import BadPackets, is_boot, read_record
 
 SOURCE = "recorder"
 """The source of the recorder's own records."""
 MAX_QUEUED = 4 * WINDOW
 """Events of one source that are not yet on disk. A sender that waits for its acknowledgements has a quarter
 of it at most; the rest is for a module that was restarted while nothing could be written."""
-MAX_PACKET = 2 * MAX_RECORD
-"""Bytes: an event, or our answer to `metrics`. Less than elsewhere, since MAX_QUEUED of them may wait."""
+MAX_PACKET = MAX_MODULE_PACKET
+"""Bytes: a ledger's line goes out whole."""
+MAX_EVENT = 2 * MAX_RECORD
+"""Bytes of an event that comes in. Less than a packet may have, since MAX_QUEUED of them may wait."""
+COMMIT_WITHIN_S = {"safety": 0.0, "net": 1.0, "tele": 10.0}
+"""LOG, "Rules": `safety` at once (group commit), `net` within 1 s, `tele` within 10 s."""
 FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 5.0
 """A disk somebody has just made room on is noticed within this."""
 ACK_RETRY_S = 0.1
 """Until an acknowledgement is tried again that a sender, frozen perhaps, had no room for."""
-BAD_EVERY_S = 1.0
-"""Refused packets are recorded at most this often, with their count: a flood must not fill the log."""
-
-_BOOT = re.compile(r"[0-9a-f]{32}\Z")
 
 Sender = tuple[str, str]
 """(source, boot)."""
 Answer = Callable[[], Mapping[str, object]]
+Handler = Callable[[Connection, Message], None]
 
 
 class RecorderService:
     """The recorder's end of `recorder.sock`.
 
     `trouble`: why the log cannot be written just now, None while it can. The counters run since this
-    process started; `figures` puts them together with the log's totals.
+    process started; `figures` puts them together with the log's totals. `on_written`, `admits`, `on_hello`
+    and `on_ended` are the module's, set before `start`.
     """
 
     def __init__(  # noqa: PLR0913 - all by keyword, and each is one decision of the module's
@@ -58,14 +61,17 @@ class RecorderService:
         peers: Mapping[str, frozenset[str]],
         may_claim: Callable[[str, int], bool] = lambda role, uid: True,  # noqa: ARG005
         answers: Mapping[str, Answer] | None = None,
+        handlers: Mapping[str, Handler] | None = None,
         on_trouble: Callable[[str | None], None] = lambda trouble: None,  # noqa: ARG005
+        longest_wait_s: float = COMMIT_WITHIN_S["tele"],
         mode: int = 0o660,
     ) -> None:
         """`boot`: 32 hex digits of this start; `peers`: role -> message types it may send here.
 
         `may_claim(role, uid)`: whether that user may say hello as that role. `answers`: message type ->
         the fields of its answer; `metrics` and `status` have `figures` until the module gives its own.
-        `on_trouble`: called with words when writing begins to fail, with None when it works again.
+        `handlers`: message type -> what is done with it. `on_trouble`: called with words when writing begins
+        to fail, with None when it works again. `longest_wait_s`: no event waits longer for its commit.
         """
         self.trouble: str | None = None
         self.write_errors = 0
@@ -73,24 +79,33 @@ class RecorderService:
         self.duplicates = 0
         self.last_commit_wall_ns = 0
         self.lost = dict.fromkeys(STREAMS, 0)
+        self.on_written: Callable[[Sequence[Record]], None] = _nothing
+        self.admits: Callable[[str], bool] = _always
+        """Whether a record of this stream is kept now; one that is not is counted, and acknowledged too."""
+        self.on_hello: Callable[[Connection], None] = _nothing
+        self.on_ended: Callable[[Connection], None] = _nothing
         self._loop = loop
         self._log = log
         self._boot = boot
         self._answers: dict[str, Answer] = {"metrics": self.figures, "status": self.figures}
         self._answers.update(answers or {})
-        heard = frozenset({"event", *self._answers})
+        self._handlers: dict[str, Handler] = {"event": self._event, **(handlers or {})}
+        heard = frozenset({*self._handlers, *self._answers})
         self._permitted = {role: types & heard for role, types in peers.items()}
         self._may_claim = may_claim
         self._on_trouble = on_trouble
+        self._within_s = {stream: min(wait_s, longest_wait_s) for stream, wait_s in COMMIT_WITHIN_S.items()}
         self._numbers = itertools.count(1)
         self._boots: dict[Connection, str] = {}
         self._queue: list[Record] = []
         self._queued: dict[Sender, int] = {}
+        self._acked: dict[Sender, int] = {}
         self._waiting: Counter[str] = Counter()
         self._owed: set[Connection] = set()
-        self._commit_handle: asyncio.Handle | None = None
+        self._commit_handle: asyncio.TimerHandle | None = None
+        self._retrying = False
         self._ack_handle: asyncio.TimerHandle | None = None
-        self._bad = _BadPackets(loop, self._note_bad)
+        self._bad = BadPackets(loop, self._note_bad)
         self._retry_s = FIRST_RETRY_S
         self._trouble_since_ns = 0
         self._closed = False
@@ -102,7 +117,7 @@ class RecorderService:
             max_packet=MAX_PACKET,
             on_message=self._heard,
             on_end=self._ended,
-            on_bad=self._refuse,
+            on_bad=self.refuse,
         )
 
     def start(self) -> None:
@@ -128,19 +143,19 @@ class RecorderService:
         self._server.close()
         self._boots.clear()
 
-    def note(self, kind: str, body: Mapping[str, object]) -> None:
-        """Records an event of the recorder itself, in stream `safety`; as `EventSink.emit` does."""
+    def note(self, kind: str, body: Mapping[str, object], *, stream: str = "safety") -> None:
+        """Records an event of the recorder itself; as `EventSink.emit` does."""
         if self._closed or self._waiting[SOURCE] >= MAX_QUEUED:
-            self.lost["safety"] += 1
+            self.lost[stream] += 1
             return
-        self._note(kind, body)
+        self._note(kind, body, stream=stream)
 
-    def _note(self, kind: str, body: Mapping[str, object]) -> None:
+    def _note(self, kind: str, body: Mapping[str, object], *, stream: str = "safety") -> None:
         now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         seq, plain = next(self._numbers), {key: json_able(value, 1) for key, value in body.items()}
-        self._queue.append(Record(SOURCE, self._boot, seq, "safety", kind, time.time_ns(), now_ns, plain))
+        self._queue.append(Record(SOURCE, self._boot, seq, stream, kind, time.time_ns(), now_ns, plain))
         self._waiting[SOURCE] += 1
-        self._commit_soon()
+        self._commit_within(self._within_s[stream])
 
     def figures(self) -> dict[str, object]:
         """What metrics and status are made of; JSON-able. Times in ns since 1970, 0 for never."""
@@ -174,61 +189,78 @@ class RecorderService:
         elif connection not in self._boots:
             self._cut_off(connection, "no hello")
         elif kind not in self._permitted[connection.role]:
-            self._refuse(f"{connection.role} (uid {connection.peer_uid}): message not permitted")
-        elif kind == "event":
-            self._event(connection, message)
+            self.refuse(f"{connection.role} (uid {connection.peer_uid}): message not permitted")
+        elif kind in self._handlers:
+            self._handlers[kind](connection, message)
         else:
             connection.send({"type": kind, **self._answers[kind]()})
 
     def _ended(self, connection: Connection) -> None:
-        self._boots.pop(connection, None)
+        boot = self._boots.pop(connection, None)
+        if boot is not None:
+            self._acked.pop((connection.role, boot), None)
         self._owed.discard(connection)
+        self.on_ended(connection)
 
     def _cut_off(self, connection: Connection, reason: str) -> None:
-        self._refuse(f"{connection.role or 'unknown'} (uid {connection.peer_uid}): {reason}")
+        self.refuse(f"{connection.role or 'unknown'} (uid {connection.peer_uid}): {reason}")
         connection.close()
         self._ended(connection)
 
-    def _refuse(self, reason: str) -> None:
+    def refuse(self, reason: str) -> None:
+        """Counts a packet that is not taken, and records it at a bounded rate."""
         self.refused += 1
         self._bad.add(reason)
 
     def _hello(self, connection: Connection, message: Message) -> None:
         boot, role = message.get("boot"), connection.role
-        if not isinstance(boot, str) or not _BOOT.match(boot) or self._boots.get(connection, boot) != boot:
+        if not is_boot(boot) or self._boots.get(connection, boot) != boot:
             self._cut_off(connection, "boot refused")
         elif role == SOURCE or role not in self._permitted or not self._may_claim(role, connection.peer_uid):
             self._cut_off(connection, "role refused")
         else:
-            self._boots[connection] = boot
-            self._owe(connection)  # tells a sender that comes back what it need not repeat
+            self._boots[connection] = str(boot)
+            self._owe(connection, 0.0)  # tells a sender that comes back what it need not repeat
+            self.on_hello(connection)
 
     def _event(self, connection: Connection, message: Message) -> None:
-        record = _record(connection.role, self._boots[connection], message)
-        if record is None:
-            self._refuse(f"{connection.role} (uid {connection.peer_uid}): malformed event")
+        record = read_record(connection.role, self._boots[connection], message)
+        if record is None or connection.packet_bytes > MAX_EVENT:
+            self.refuse(f"{connection.role} (uid {connection.peer_uid}): malformed event")
             return
-        last = self._queued.get((record.source, record.boot)) or self._log.last_seq(
-            record.source, record.boot
-        )
-        if record.seq > last and self._waiting[record.source] >= MAX_QUEUED:
-            self._cut_off(connection, f"more than {MAX_QUEUED} events unacknowledged")
-            return
-        if record.seq > last:
-            self._take(record, last)
-        else:
+        last = self._last((record.source, record.boot))
+        if record.seq <= last:
             self.duplicates += 1
-        self._owe(connection)
+            self._owe(connection, 0.0)
+        elif self._waiting[record.source] >= MAX_QUEUED:
+            self._cut_off(connection, f"more than {MAX_QUEUED} events unacknowledged")
+        else:
+            self._take(record, last)
+            self._owe(connection, self._within(record))
+
+    def _last(self, sender: Sender) -> int:
+        """The last number that is kept, or on its way to be."""
+        return self._queued.get(sender) or self._kept(sender)
+
+    def _kept(self, sender: Sender) -> int:
+        return self._acked.get(sender) or self._log.last_seq(*sender)
+
+    def _within(self, record: Record) -> float:
+        """A sender with half its window unacknowledged waits for nobody's company."""
+        return 0.0 if self._waiting[record.source] >= WINDOW // 2 else self._within_s[record.stream]
 
     def _take(self, record: Record, last: int) -> None:
         sender = (record.source, record.boot)
         self._note_gap(sender, last + 1, record.seq - 1)
-        self._queue.append(record)
         self._queued[sender] = record.seq
-        self._waiting[record.source] += 1
+        if self.admits(record.stream):
+            self._queue.append(record)
+            self._waiting[record.source] += 1
+        else:
+            self.lost[record.stream] += 1
 
     def _note_gap(self, sender: Sender, first: int, last: int) -> None:
-        """Numbers missing on arrival never reached us; said, so that `verify` can tell that from a cut."""
+        """Numbers missing on arrival never reached us; said, so that a reader can tell that from a cut."""
         if first <= last:
             source, boot = sender
             body = {"source": source, "boot": boot, "first_seq": first, "last_seq": last}
@@ -243,19 +275,26 @@ class RecorderService:
 
     # ---- committing
 
-    def _owe(self, connection: Connection) -> None:
+    def _owe(self, connection: Connection, within_s: float) -> None:
         self._owed.add(connection)
-        self._commit_soon()
+        self._commit_within(within_s)
 
-    def _commit_soon(self) -> None:
-        # While a retry is waiting this changes nothing: a full disk is not asked once per event.
-        if self._commit_handle is None:
-            self._commit_handle = self._loop.call_soon(self._commit)
+    def _commit_within(self, wait_s: float) -> None:
+        """The earliest wish counts. While a retry waits none does: a full disk is not asked per event."""
+        if self._retrying:
+            return
+        due_s = self._loop.time() + wait_s
+        if self._commit_handle is not None:
+            if self._commit_handle.when() <= due_s:
+                return
+            self._commit_handle.cancel()
+        self._commit_handle = self._loop.call_at(due_s, self._commit)
 
     def _commit(self) -> None:
         if self._commit_handle is not None:
             self._commit_handle.cancel()
         self._commit_handle = None
+        self._retrying = False
         try:
             self._log.append(self._queue)
         except LogError as error:
@@ -265,16 +304,19 @@ class RecorderService:
             self._acknowledge()
 
     def _written(self) -> None:
+        here = {(connection.role, boot) for connection, boot in self._boots.items()}
+        self._acked.update({sender: seq for sender, seq in self._queued.items() if sender in here})
+        self._queued.clear()
         if not self._queue:
             return
         written, self._queue = self._queue, []
+        self._waiting.clear()
         for record in written:
             self._count_loss(record)
-        self._queued.clear()
-        self._waiting.clear()
         self.last_commit_wall_ns = time.time_ns()
         if self.trouble is not None:
             self._recovered(self.trouble)
+        self.on_written(written)
 
     def _count_loss(self, record: Record) -> None:
         """Only the sender knows which stream it lost from; the recorder's own `loss` records name none."""
@@ -289,6 +331,7 @@ class RecorderService:
             self.trouble = str(error)
             self._trouble_since_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
             self._on_trouble(self.trouble)
+        self._retrying = True
         self._commit_handle = self._loop.call_later(self._retry_s, self._commit)
         self._retry_s = min(2 * self._retry_s, LONGEST_RETRY_S)
 
@@ -310,56 +353,14 @@ class RecorderService:
             self._ack_handle = self._loop.call_later(ACK_RETRY_S, self._acknowledge)
 
     def _paid(self, connection: Connection) -> bool:
-        seq = self._log.last_seq(connection.role, self._boots[connection])
+        seq = self._kept((connection.role, self._boots[connection]))
         return not seq or connection.send({"type": "ack", "seq": seq}) or connection.closed
 
 
-class _BadPackets:
-    """Counts refused packets and has them noted: the first at once, the rest at most every BAD_EVERY_S."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, note: Callable[[int, str], bool]) -> None:
-        self._loop = loop
-        self._note = note
-        self._count = 0
-        self._reason = ""
-        self._handle: asyncio.TimerHandle | None = None
-
-    def add(self, reason: str) -> None:
-        """`reason`: of the latest one, in our words."""
-        self._count += 1
-        self._reason = reason
-        if self._handle is None:
-            self._tell()
-
-    def close(self) -> None:
-        """Tells what is still untold."""
-        if self._handle is not None:
-            self._handle.cancel()
-            self._tell()
-        if self._handle is not None:
-            self._handle.cancel()
-
-    def _tell(self) -> None:
-        self._handle = None
-        if not self._count:
-            return
-        if self._note(self._count, self._reason):
-            self._count = 0
-        self._handle = self._loop.call_later(BAD_EVERY_S, self._tell)
+def _nothing(_: object) -> None:
+    """Until the module says what is to be done."""
 
 
-def _record(source: str, boot: str, message: Message) -> Record | None:
-    """The record of an `event` message; None when a field is missing or of the wrong kind."""
-    stream, kind, body = message.get("stream"), message.get("kind"), message.get("body")
-    seq, wall_ns, boottime_ns = (_natural(message.get(name)) for name in ("seq", "wall_ns", "boottime_ns"))
-    if not isinstance(kind, str) or not 0 < len(kind) <= MAX_KIND or not isinstance(body, dict):
-        return None
-    if not isinstance(stream, str) or stream not in STREAMS:
-        return None
-    if not seq or wall_ns is None or boottime_ns is None:
-        return None
-    return Record(source, boot, seq, stream, kind, wall_ns, boottime_ns, body)
-
-
-def _natural(value: object) -> int | None:
-    return value if type(value) is int and 0 <= value < 2**63 else None
+def _always(_: str) -> bool:
+    """Until the module says what there is room for."""
+    return True

@@ -91,7 +91,7 @@ async def test_the_wait_grows_while_nobody_speaks_and_starts_again_when_somebody
     await wait_until(lambda: client._wait_s == 0.008)
     server = make_server(tmp_path / "s", Heard())
     server.start()
-    await wait_until(lambda: client.connected)
+    await wait_until(lambda: server.connections)
     assert client._wait_s == 0.008
     next(iter(server.connections)).send({"type": "x"})
     await wait_until(lambda: heard.messages)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.events import MAX_KIND, EventSink
+from agent.events import MAX_KIND, WINDOW, EventSink
 from agent.link import Client, LinkError, Message
 from agent.recorder.log import Record
 from agent.recorder.plain import PlainLog
-from agent.recorder.service import MAX_PACKET, MAX_QUEUED, RecorderService
+from agent.recorder.service import MAX_EVENT, MAX_PACKET, MAX_QUEUED, RecorderService
 from agent.recorder.verify import CLEAN, EXPLAINED, verify
 from tests.link.peers import MY_UID, Heard, packet, raw_peer
 from tests.recorder.logs import BOOT, OTHER_BOOT, Disk, bodies, kept, records, segment_files, seqs
@@ -251,7 +251,7 @@ async def test_a_flood_of_nonsense_is_recorded_at_a_bounded_rate(rig: Rig, modul
 async def test_the_rest_of_a_flood_is_recorded_when_its_second_is_over(
     rig: Rig, module: Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.recorder.service.BAD_EVERY_S", 0.01)
+    monkeypatch.setattr("agent.recorder.packets.BAD_EVERY_S", 0.01)
     for _ in range(3):
         module.send(type="nonsense")
     await wait_until(lambda: len(bodies(rig.folder, "bad_input")) == 2)
@@ -409,7 +409,7 @@ def sent(peer: socket.socket, data: bytes) -> bool:
 async def test_refusals_wait_while_nothing_can_be_written(
     rig: Rig, module: Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.recorder.service.BAD_EVERY_S", 0.01)
+    monkeypatch.setattr("agent.recorder.packets.BAD_EVERY_S", 0.01)
     rig.disk.room = 0
     module.event(1)
     await wait_until(lambda: rig.service.trouble)
@@ -515,3 +515,52 @@ async def test_with_a_real_sink(rig: Rig) -> None:
     assert [item.body["n"] for item in found] == list(range(1000))
     assert {item.stream for item in found} == {"tele"}
     assert verify(rig.folder).exit_code == CLEAN
+
+
+# ---- waiting for company, what there is no room for, and messages that are no events
+
+
+async def test_net_and_tele_wait_for_company_and_go_with_the_first_commit(rig: Rig, module: Module) -> None:
+    await wait_until(lambda: rig.disk.syncs >= 1)  # its own start
+    syncs = rig.disk.syncs
+    module.altered(1, {"stream": "tele"})
+    module.altered(2, {"stream": "net"})
+    await all_heard(rig, module, 0, 0)
+    assert rig.disk.syncs == syncs
+    module.event(3)
+    await wait_until(lambda: module.acknowledged == 3)
+    assert seqs(kept(rig.folder)) == [1, 2, 3]
+    assert rig.disk.syncs == syncs + 1
+
+
+async def test_a_sender_with_half_its_window_out_waits_for_nobody(rig: Rig, module: Module) -> None:
+    for seq in range(1, WINDOW // 2 + 2):
+        module.altered(seq, {"stream": "tele"})
+    await wait_until(lambda: module.acknowledged >= WINDOW // 2)
+
+
+async def test_what_there_is_no_room_for_is_counted_and_acknowledged(rig: Rig, module: Module) -> None:
+    rig.service.admits = lambda stream: stream != "tele"
+    module.altered(1, {"stream": "tele"})
+    module.event(2)
+    await wait_until(lambda: module.acknowledged == 2)
+    assert seqs(kept(rig.folder)) == [2]
+    assert rig.service.lost["tele"] == 1
+    assert not bodies(rig.folder, "loss"), "it did arrive"
+
+
+async def test_an_event_that_is_too_large_is_refused(rig: Rig, module: Module) -> None:
+    module.altered(1, {"body": {"text": "x" * MAX_EVENT}})
+    module.event(1)
+    await wait_until(lambda: module.acknowledged == 1)
+    assert rig.service.refused == 1
+
+
+async def test_what_is_written_is_shown_to_the_module_once(rig: Rig, module: Module) -> None:
+    shown: list[Record] = []
+    rig.service.on_written = shown.extend
+    module.event(1)
+    module.event(2)
+    module.event(2)
+    await wait_until(lambda: module.acknowledged == 2)
+    assert seqs(shown) == [1, 2]
