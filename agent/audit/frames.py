@@ -1,0 +1,196 @@
+"""Frames and records: decoders (README of agent/logformat, "Segment").
+
+Everything raises FormatError and nothing else, whatever the bytes are.
+"""
+
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+import zstandard
+
+from agent.audit import forms
+from agent.audit.errors import FormatError
+from agent.logformat.layout import (
+    CRC,
+    FLAG_ZSTD,
+    FRAME_HEADER,
+    FRAME_MAGIC,
+    FRAME_OVERHEAD,
+    FRAME_RECORDS,
+    FRAME_SEAL,
+    MAX_CT_BYTES,
+    MAX_PLAIN_BYTES,
+    RECORD_LENGTH,
+    TAG_BYTES,
+    ZSTD_DICTIONARY,
+)
+
+MAX_FRAME_BYTES: Final = FRAME_OVERHEAD + MAX_CT_BYTES
+MAX_SEARCH_BYTES: Final = 64 << 20
+"""Checksummed while the next whole frame is looked for. Without a bound, 8 MiB made of nothing but the
+beginnings of large frames would take days."""
+_MAGIC: Final = FRAME_MAGIC.to_bytes(2, "little")
+_REASONS: Final = ("size", "age", "boot", "recipients", "recovered", "damaged", "end")
+_SEAL: Final[Mapping[str, forms.Check]] = {
+    "frames": forms.is_int,
+    "records": forms.is_int,
+    "bytes": forms.is_int,
+    "reason": forms.is_one_of(*_REASONS),
+}
+_RECORD: Final[Mapping[str, forms.Check]] = {
+    "w": forms.is_int,
+    "b": forms.is_int,
+    "c": forms.is_one_of("s", "u", "x"),
+    "s": forms.is_text,
+    "o": forms.is_boot,
+    "q": forms.is_int,
+    "k": forms.is_text,
+    "d": lambda value: isinstance(value, dict),
+}
+
+
+class Frame(NamedTuple):
+    """A frame whose checksum is right. `head`: its 24 bytes; `sealed`: ciphertext ‖ tag; `size`: in all."""
+
+    type: int
+    flags: int
+    records: int
+    first_seq: int
+    number: int
+    head: bytes
+    sealed: bytes
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """A segment's last frame. `index`: its frame_idx; `next_seq`: number after the last record's."""
+
+    index: int
+    next_seq: int
+    frames: int
+    records: int
+    bytes: int
+    reason: str
+    size: int
+    """Of the seal frame itself."""
+
+
+def parse_frame(data: bytes | memoryview, at: int = 0) -> Frame:
+    """The whole frame that begins at `at`; only its form and its checksum are looked at."""
+    if len(data) - at < FRAME_OVERHEAD:
+        raise FormatError("frame: cut short")
+    magic, kind, flags, ct_len, count, first_seq, index = FRAME_HEADER.unpack_from(data, at)
+    if magic != FRAME_MAGIC or kind not in (FRAME_RECORDS, FRAME_SEAL) or flags > FLAG_ZSTD:
+        raise FormatError("frame: no frame begins here")
+    if ct_len > MAX_CT_BYTES:
+        raise FormatError(f"frame: {ct_len} bytes, at most {MAX_CT_BYTES}")
+    size = FRAME_OVERHEAD + ct_len
+    if len(data) - at < size:
+        raise FormatError("frame: cut short")
+    stop = at + size - CRC.size
+    if zlib.crc32(data[at:stop]) != CRC.unpack_from(data, stop)[0]:
+        raise FormatError("frame: checksum wrong")
+    middle = at + FRAME_HEADER.size
+    head, sealed = bytes(data[at:middle]), bytes(data[middle:stop])
+    return Frame(kind, flags, count, first_seq, index, head, sealed, size)
+
+
+def parse_seal(data: bytes) -> Seal:
+    """The seal frame that is the whole of `data`."""
+    frame = parse_frame(data)
+    if frame.size != len(data):
+        raise FormatError("seal: bytes after it")
+    return read_seal(frame)
+
+
+def read_seal(frame: Frame) -> Seal:
+    """What a frame of type 2 says."""
+    if (
+        frame.type != FRAME_SEAL
+        or frame.flags
+        or frame.records
+        or frame.sealed[-TAG_BYTES:] != bytes(TAG_BYTES)
+    ):
+        raise FormatError("seal: type, flags, count or tag wrong")
+    found = forms.read_canonical(frame.sealed[:-TAG_BYTES])
+    forms.require(found, _SEAL, "seal")
+    return Seal(index=frame.number, next_seq=frame.first_seq, size=frame.size, **found)
+
+
+def find_frame(data: bytes | memoryview, at: int) -> int | None:
+    """Where, at `at` or after it, the next whole frame begins; None when none is found within bounds."""
+    budget = MAX_SEARCH_BYTES
+    raw = bytes(data)
+    while (at := raw.find(_MAGIC, at)) >= 0 and budget > 0:
+        try:
+            parse_frame(raw, at)
+        except FormatError:
+            budget -= _cost(raw, at)
+            at += 1
+        else:
+            return at
+    return None
+
+
+def _cost(raw: bytes, at: int) -> int:
+    if len(raw) - at < FRAME_OVERHEAD:
+        return FRAME_OVERHEAD
+    ct_len: int = FRAME_HEADER.unpack_from(raw, at)[3]
+    return FRAME_OVERHEAD + (ct_len if ct_len <= len(raw) - at else 0)
+
+
+# ---- what a frame holds
+
+
+@lru_cache(maxsize=1)
+def _decompressor() -> zstandard.ZstdDecompressor:
+    raw = zstandard.ZstdCompressionDict(ZSTD_DICTIONARY, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+    return zstandard.ZstdDecompressor(dict_data=raw, max_window_size=MAX_PLAIN_BYTES)
+
+
+def expand(plain: bytes, flags: int) -> bytes:
+    """The records' bytes of a decrypted frame, at most 4 MiB, whatever a compressed text claims to hold."""
+    if not flags & FLAG_ZSTD:
+        return plain
+    try:
+        size = zstandard.frame_content_size(plain)
+        if size > MAX_PLAIN_BYTES:
+            raise FormatError(f"frame: holds {size} bytes, at most {MAX_PLAIN_BYTES}")
+        return _bounded(plain) if size < 0 else _decompressor().decompress(plain, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise FormatError(f"frame: not zstd: {ascii(str(error))[1:60]}") from None
+
+
+def _bounded(plain: bytes) -> bytes:
+    """A zstd frame that does not say its size: read up to the bound, and one byte more to see."""
+    with _decompressor().stream_reader(plain, read_across_frames=False) as reader:
+        data = reader.read(MAX_PLAIN_BYTES + 1)
+    if len(data) > MAX_PLAIN_BYTES:
+        raise FormatError(f"frame: holds more than {MAX_PLAIN_BYTES} bytes")
+    return data
+
+
+def split_records(plain: bytes, count: int) -> Iterator[bytes]:
+    """The JSON texts of a frame's plaintext, exactly `count` of them and nothing after."""
+    at, end = 0, len(plain)
+    for _ in range(count):
+        if end - at < RECORD_LENGTH.size:
+            raise FormatError("frame: holds fewer records than it says")
+        stop = at + RECORD_LENGTH.size + RECORD_LENGTH.unpack_from(plain, at)[0]
+        if stop > end:
+            raise FormatError("frame: a record is cut short")
+        yield plain[at + RECORD_LENGTH.size : stop]
+        at = stop
+    if at != end:
+        raise FormatError("frame: holds more than its records")
+
+
+def parse_record(text: bytes) -> dict[str, Any]:
+    """One record; `d` may hold fractions."""
+    record = forms.read_object(text, floats=True)
+    forms.require(record, _RECORD, "record")
+    return record
