@@ -27,6 +27,7 @@ MAX_REASON = 500
 UNKNOWN_GROUP = "信任文件中该组没有机器人 the trust file has no robot in this group: none is waited for"
 OLD_STATE = "状态过旧，机器人可能离线 this state is old: the robot may be off or cut off"
 RETRIES = 3
+MAX_PORT = 65535
 app = typer.Typer(
     name="guardian",
     help="监护人控制台 Stop, pause and resume robots, and see what they do.",
@@ -57,6 +58,19 @@ def _optional_name(value: str | None) -> str | None:
 
 def _robots(values: list[str] | None) -> list[str]:
     return [_robot(value) for value in values or []]
+
+
+def _host_port(value: str) -> tuple[str, int]:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > MAX_PORT:
+        raise typer.BadParameter(f"must be host:port, with a port up to {MAX_PORT}")
+    return host.strip("[]"), int(port)
+
+
+def _address(value: str | None) -> str | None:
+    if value is not None:
+        _host_port(value)
+    return value
 
 
 def _reason(value: str) -> str:
@@ -189,6 +203,33 @@ def watch(
             return await _watch(show, session, session.watch(robots or [], timeout_s=timeout))
 
     _run(setup, work, interrupted=DONE)
+
+
+@app.command()
+@with_setup
+def witness(
+    setup: Setup,
+    state: Annotated[Path, typer.Option(help="Folder of what was witnessed 见证档案.", show_default=False)],
+    robots: Annotated[
+        list[str] | None, typer.Argument(metavar="ROBOT", help="None: all.", callback=_robots)
+    ] = None,
+    genesis: Annotated[
+        list[Path] | None, typer.Option(help="A robot's registered genesis; for several, several times.")
+    ] = None,
+    silence_s: Annotated[
+        float, typer.Option(min=1, max=604800, help="Alarm after so many seconds without an entry.")
+    ] = 900.0,
+    metrics: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Serve Prometheus there.", callback=_address)
+    ] = None,
+) -> None:
+    """Keep what robots' ledgers say, and raise an alarm when one is rewritten or falls silent 见证."""
+    from console.witness.command import Options
+    from console.witness.command import witness as follow
+
+    address = _host_port(metrics) if metrics else None
+    options = Options(state, tuple(robots or ()), tuple(genesis or ()), silence_s, address)
+    _run(setup, lambda _: follow(setup, options), interrupted=DONE)
 
 
 def main() -> None:

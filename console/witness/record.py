@@ -51,7 +51,7 @@ class Robot:
     since_s: float = 0.0
     silent: bool = False
     torn: bool = False
-    """An append failed: the file's end is looked at again before the next one."""
+    """An append failed: what of it stands in the file is cut off before the next one."""
     trouble: str = ""
     """Why it is not followed at all; "" when it is."""
     gap_at_s: float = float("-inf")
@@ -113,18 +113,20 @@ class Witness:
 
     def _load(self, robot_id: str, robot: Robot) -> bytes | None:
         """Takes what the files hold; the first line, or None."""
-        robot.torn = False
         try:
             kept = self._store.load(robot_id)
         except WitnessStateError as error:
             robot.trouble = str(error)
             return None
         if kept is None:
-            robot.head, robot.size = None, 0
             return None
         robot.head, robot.size = kept.head, kept.bytes
         robot.since_s = self._clock() - max(0.0, self._wall() - kept.since_s)
         return kept.first
+
+    def wall_of(self, then_s: float) -> float:
+        """Seconds since 1970 of a moment of the forward clock."""
+        return self._wall() - (self._clock() - then_s)
 
     # ---- what robots say
 
@@ -161,9 +163,8 @@ class Witness:
 
     def _judge(self, robot_id: str, robot: Robot | None, entry: Entry, line: bytes) -> Outcome:
         if robot is not None and robot.torn:
-            self._load(robot_id, robot)
-            if robot.trouble:
-                return Outcome(None, self.alarms.raised(Notice(Kind.DAMAGED, robot_id, reason=robot.trouble)))
+            self._store.cut(robot_id, robot.size)
+            robot.torn = False
         if robot is None or robot.head is None:
             return self._first(robot_id, robot, entry, line)
         if entry.n > robot.head.n + 1:
@@ -251,7 +252,7 @@ class Witness:
         if connected_since_s is None:
             return []
         now_s = self._clock()
-        notices = []
+        notices: list[Notice] = []
         for robot_id, robot in self.robots.items():
             quiet_s = now_s - max(robot.since_s, connected_since_s)
             if quiet_s > self._silence_s and not robot.silent and not robot.trouble:

@@ -91,12 +91,21 @@ class Store:
     def append(self, robot_id: str, line: bytes, at: int) -> None:
         """Adds a line (without newline) at `at`, the file's length; returns once it is synced.
 
-        OSError: it does not count; a part of it may stand there, which `load` cuts off.
+        OSError: it does not count, whatever of it stands there: `cut` it off before the next one. (To sync
+        again would not do: after an error the kernel calls pages clean that it never wrote.)
         """
         path = self._lines(robot_id)
         _append(path, line, at)
         if at == 0:
             self._sync_folder()
+
+    def cut(self, robot_id: str, size: int) -> None:
+        """Brings a file back to its length before an append that failed; OSError while that fails too."""
+        path = self._lines(robot_id)
+        if _size(path) > size:
+            with path.open("r+b") as file:
+                os.ftruncate(file.fileno(), size)
+                os.fsync(file.fileno())
 
     def line_at(self, robot_id: str, n: int, size: int) -> bytes | None:
         """Line n of a file that is `size` bytes long, without its newline; None when it is not there."""
@@ -185,7 +194,8 @@ def _load(path: Path, descriptor: int) -> Kept | None:
             raise WitnessStateError(path, "已损坏 its last lines do not fit; set the file aside by hand")
     if end != size:
         os.ftruncate(descriptor, end)
-        os.fsync(descriptor)
+    # A kill may have come between the last line's write and its sync; from here on it is answered.
+    os.fsync(descriptor)
     return None if found is None else Kept(found, _first(descriptor, end), end, status.st_mtime)
 
 

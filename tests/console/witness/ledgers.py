@@ -1,4 +1,4 @@
-"""Ledgers as a robot would write them, signed here with `cryptography` and `hashlib`, apart from our own code."""
+"""Ledgers as a robot would write them, signed here with `cryptography` and `hashlib` and none of our code."""
 
 import base64
 import hashlib
@@ -79,7 +79,9 @@ class Chain:
         **changes: object,
     ) -> bytes:
         """What the next line could be; it is not added."""
-        return signed(key or self.keys[-1], self.fields(kind, body or {"streams": {}}, **changes))
+        return signed(
+            key or self.keys[-1], self.fields(kind, {"streams": {}} if body is None else body, **changes)
+        )
 
     def add(self, kind: str = "checkpoint", body: Mapping[str, object] | None = None) -> bytes:
         line = self.make(kind, body)
