@@ -29,6 +29,7 @@ class Record:
 
     `source`: role of the module; `boot`: 32 hex digits, one per start of that process; `seq`: from 1, one
     more at each event of that start, over all its streams. Order is by `seq`, never by wall time (LOG).
+    `clock`: state of the wall clock when it was taken: `s` synchronised, `u` not, `x` unknown.
     """
 
     source: str
@@ -39,6 +40,7 @@ class Record:
     wall_ns: int
     boottime_ns: int
     body: Mapping[str, object]
+    clock: str = "x"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,4 +94,41 @@ class Log(Protocol):
 
     def close(self) -> None:
         """Idempotent; nothing is left to sync."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How far one stream's open segment is on the disk; what a checkpoint says of it.
+
+    `frames`: whole ones; `next_seq`: number of the stream's next record; `h`: the public chain, hexadecimal.
+    """
+
+    segno: int
+    frames: int
+    next_seq: int
+    h: str
+
+
+class StreamLog(Log, Protocol):
+    """A log whose streams are committed each in its own time, so not in the order of `seq`."""
+
+    def append(self, records: Sequence[Record], settled: Mapping[tuple[str, str], int] | None = None) -> None:
+        """As `Log.append`, `safety` first; records of the same batch may be of several streams.
+
+        `settled`: by (source, boot), the `seq` up to which nothing is left to wait for once these are on
+        disk: what `last_seq` says from then on, over restarts too. None: the largest `seq` of each sender.
+        """
+        ...
+
+    def has(self, record: Record) -> bool:
+        """Whether this event is on the disk already, as far as is remembered of its sender's stream."""
+        ...
+
+    def heads(self) -> Mapping[str, Head]:
+        """By stream, of those that have a segment open."""
+        ...
+
+    def rotate_due(self, now_boottime_ns: int) -> None:
+        """Every second or so: ends old segments, prepares the next; LogError as `append`."""
         ...

@@ -1,0 +1,16 @@
+"""The sealed log's writer (LOG; the format: agent/logformat/README.md).
+
+* `log`       SealedLog: the streams together, behind `agent.recorder.log.StreamLog`
+* `stream`    one stream: rotation, repetition after a failure, giving a segment up
+* `opened`    one segment's file while it is written
+* `segment`   header, keys, frames, seal: bytes only, no disk
+* `packing`   records to the plaintexts of frames
+* `recover`   what a crash left, put in order at the next start; `scan` reads a segment without any key
+* `marks`     who has sent what, for de-duplication over kill -9
+* `ledger`    the signed ledger; `state` and `keys`, its signing keys
+* `disk`      every system call that changes the disk; `folder` the log's folder and its lock
+* `parts`     what these share
+
+A record counts when its frame is in the file and fdatasync has returned. What was sealed for a place in a
+segment is what is written there, however often it has to be tried: no key and nonce serve two plaintexts.
+"""

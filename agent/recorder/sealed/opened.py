@@ -1,0 +1,206 @@
+"""One segment's file while it is written: its steps in the format's order, each repeated until it is done.
+
+create → sync folder → `seg.open` → frames … → seal → cut to length → `seg.seal`
+"""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from agent.logformat.layout import MAX_HEADER_BYTES, segment_name
+from agent.recorder.sealed.disk import Disk, fill, write_all
+from agent.recorder.sealed.folder import exists
+from agent.recorder.sealed.packing import Pack
+from agent.recorder.sealed.parts import PREZEROED, Point, Tools
+from agent.recorder.sealed.segment import Place, SegmentWriter, plain_seal, seal_hash
+
+SPARE: Final = "spare"
+"""The next segment's file before it has a name of its own; of a pre-zeroed stream, made long before."""
+_HALF_SPARE: Final = "spare.new"
+SEAL_ROOM: Final = 512
+"""Bytes kept free in a segment for its seal: a full disk must not keep one from being ended."""
+
+
+class OpenSegment:
+    """`durable`: after the last frame on the disk. Methods raise OSError, and LogError for the ledger."""
+
+    def __init__(self, tools: Tools, folder: Path, folder_fd: int, place: Place) -> None:
+        """Makes the file with its header, durable, under its name. OSError: no number was used up."""
+        self.place = place
+        self.writer = SegmentWriter(tools.sealing, place, tools.clocks)
+        self.durable = self.writer.point
+        self.path = folder / segment_name(place.segno)
+        self.waiting = 0
+        self._tools = tools
+        self._disk = tools.disk
+        self._folder_fd = folder_fd
+        self._frames = bytearray()
+        self._seal = b""
+        self._reason = ""
+        self._announced = self._sealed = False
+        self._fd = -1
+        try:
+            self._fd = self._create()
+        except BaseException:
+            self.writer.wipe()
+            raise
+
+    def _create(self) -> int:
+        disk = self._disk
+        fd = _spare(disk, self.place.stream, self._tools.sealing.segment_bytes, self._folder_fd)
+        try:
+            header = self.writer.header
+            if any(os.pread(fd, MAX_HEADER_BYTES, 0)):  # a header whose opening came no further
+                header = header.ljust(MAX_HEADER_BYTES, b"\0")
+            write_all(disk, fd, header, 0)
+            disk.sync_all(fd)
+            disk.rename(SPARE, self.path.name, self._folder_fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def announce(self) -> None:
+        """What must be durable before frame 0: the file's name, and `seg.open`."""
+        if not self._announced:
+            self._disk.sync_all(self._folder_fd)
+            self._tools.ledger.append("seg.open", open_body(self.place, self.durable.h))
+            self._announced = True
+
+    @property
+    def ending(self) -> bool:
+        """No more frames go in: its seal is made, if not yet written."""
+        return bool(self._seal)
+
+    @property
+    def end(self) -> int:
+        """Offset after the last frame, on the disk or not."""
+        return self.writer.point.end
+
+    def add(self, pack: Pack) -> None:
+        """Seals one more frame; `commit` writes it."""
+        self._frames += self.writer.seal_frame(pack)
+        self.waiting += 1
+
+    def commit(self) -> None:
+        """Writes the waiting frames and syncs them; after a failure the same bytes again at the same place.
+
+        Not merely a sync again: after a failed one the kernel may call pages clean that never reached the
+        disk (fsync(2), EIO).
+        """
+        write_all(self._disk, self._fd, self._frames, self.durable.end)
+        self._disk.sync(self._fd)
+        self.durable = self.writer.point
+        self._frames.clear()
+        self.waiting = 0
+
+    def finish(self, reason: str) -> None:
+        """Ends it with nothing waiting: seal, length, `seg.seal`. A repetition keeps the first reason."""
+        if not self._seal:
+            self._seal, self._reason = plain_seal(self.durable, reason), reason
+            self.writer.wipe()
+        if not self._sealed:
+            self._write_seal()
+        self._tools.ledger.append("seg.seal", self._seal_body())
+        self.close()
+
+    def give_up(self) -> bool:
+        """Ends it at its last durable frame, what waits left out; False: not even the seal can be written.
+
+        Then that seal is still what `prev_seal` of the next one names, and is written at the next start.
+        """
+        if not self._seal:
+            self._seal, self._reason = plain_seal(self.durable, "damaged"), "damaged"
+        self.writer.wipe()
+        self._frames.clear()
+        self.waiting = 0
+        with suppress(OSError):
+            self._write_seal()
+        return self._sealed
+
+    def _write_seal(self) -> None:
+        write_all(self._disk, self._fd, self._seal, self.durable.end)
+        self._disk.sync(self._fd)
+        self._disk.cut(self._fd, self.size)
+        self._disk.sync_all(self._fd)
+        self._sealed = True
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file that count."""
+        return self.durable.end + len(self._seal)
+
+    @property
+    def seal_hash(self) -> str:
+        """Of a segment that is ending."""
+        return seal_hash(self.writer.suite, self.durable, self._seal)
+
+    def _seal_body(self) -> dict[str, object]:
+        return seal_body(self.place, self.durable, self.size, self.seal_hash, self._reason)
+
+    def close(self) -> None:
+        """Closes the file as it is, and forgets the key; idempotent."""
+        self.writer.wipe()
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+
+def open_body(place: Place, header_hash: bytes) -> dict[str, object]:
+    """Of `seg.open`."""
+    return {
+        "stream": place.stream,
+        "segno": place.segno,
+        "first_seq": place.first_seq,
+        "header": header_hash.hex(),
+    }
+
+
+def seal_body(place: Place, at: Point, size: int, seal: str, reason: str) -> dict[str, object]:
+    """Of `seg.seal`."""
+    return {
+        "stream": place.stream,
+        "segno": place.segno,
+        "frames": at.frames,
+        "records": at.records,
+        "next_seq": at.next_seq,
+        "bytes": size,
+        "seal": seal,
+        "reason": reason,
+    }
+
+
+def make_spare(disk: Disk, size: int, folder_fd: int) -> None:
+    """A spare of at least `size` zeros, durable; nothing if there is one. OSError: nothing is left of it."""
+    if has_spare(size, folder_fd):
+        return
+    if exists(_HALF_SPARE, folder_fd):
+        disk.remove(_HALF_SPARE, folder_fd)
+    fd = disk.create(_HALF_SPARE, folder_fd)
+    try:
+        fill(disk, fd, size)
+        disk.rename(_HALF_SPARE, SPARE, folder_fd)
+        disk.sync_all(folder_fd)
+    except OSError:
+        with suppress(OSError):  # once renamed it is whole, and may stay
+            disk.remove(_HALF_SPARE, folder_fd)
+        raise
+    finally:
+        os.close(fd)
+
+
+def has_spare(size: int, folder_fd: int) -> bool:
+    """Whether the next segment of a pre-zeroed stream needs no more room."""
+    return exists(SPARE, folder_fd) and os.stat(SPARE, dir_fd=folder_fd).st_size >= size
+
+
+def _spare(disk: Disk, stream: str, size: int, folder_fd: int) -> int:
+    if stream in PREZEROED:
+        with suppress(OSError):  # a nearly full disk may still hold a few frames
+            make_spare(disk, size, folder_fd)
+        if has_spare(size, folder_fd):
+            return disk.open(SPARE, folder_fd)
+    if exists(SPARE, folder_fd):
+        disk.remove(SPARE, folder_fd)
+    return disk.create(SPARE, folder_fd)

@@ -1,0 +1,184 @@
+"""What the tests of the sealed log share: recipients, a plain ledger, a disk that misbehaves, records."""
+
+import errno
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from agent.logformat.layout import STREAMS
+from agent.logformat.suites import suite_by_number
+from agent.recorder.log import LogError, Record
+from agent.recorder.sealed.disk import Disk
+from agent.recorder.sealed.log import SealedLog
+from agent.recorder.sealed.parts import Sealing
+from tests.recorder.sealed.reading import Segment, read_stream
+
+BOOT = "ab" * 16
+OTHER_BOOT = "cd" * 16
+KEYS = {"department": bytes([1]) * 32, "authority": bytes([2]) * 32}
+"""Recipients' private keys."""
+
+
+def public(private: bytes) -> bytes:
+    return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+
+
+RECIPIENTS = tuple((kid, public(private)) for kid, private in KEYS.items())
+
+
+def sealing(**changes: Any) -> Sealing:
+    given = {"robot": "r1", "suite": suite_by_number(1), "recipients": RECIPIENTS, **changes}
+    return Sealing(**given)
+
+
+class PlainLedger:
+    """Lines as the signed ledger writes them, without what makes them believable; fails when told to."""
+
+    def __init__(self, folder: Path, gate: Callable[[str], None] = lambda _: None) -> None:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self.path = folder / "ledger.jsonl"
+        self.gate = gate
+
+    def append(self, kind: str, body: Mapping[str, object], /) -> None:
+        self.gate(kind)
+        line = {"n": 0, "kind": kind, "body": body}
+        with self.path.open("ab") as file:
+            file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+
+
+def entries(folder: Path, *kinds: str) -> list[tuple[str, dict[str, Any]]]:
+    path = folder / "ledger.jsonl"
+    lines = map(json.loads, path.read_bytes().splitlines()) if path.exists() else ()
+    return [(line["kind"], line["body"]) for line in lines if not kinds or line["kind"] in kinds]
+
+
+class Crash(BaseException):
+    """The process ends here."""
+
+
+class FaultyDisk(Disk):
+    """Counts the calls that change the disk, and has `fault` decide at each one: it may raise.
+
+    `fault(step, name)`: step from 1, name of the call. A write may be told to do only a part first.
+    """
+
+    def __init__(self, fault: Callable[[int, str], None] = lambda _step, _name: None) -> None:
+        self.fault = fault
+        self.step = 0
+        self.calls: list[str] = []
+        self.part: int | None = None
+        """Bytes that a write still does when its fault comes; None: it does none."""
+        self.most_at_once: int | None = None
+
+    def gate(self, name: str) -> None:
+        self.step += 1
+        self.calls.append(name)
+        self.fault(self.step, name)
+
+    def create(self, name: str, folder_fd: int) -> int:
+        self.gate("create")
+        return super().create(name, folder_fd)
+
+    def write(self, fd: int, data: memoryview, offset: int) -> int:
+        try:
+            self.gate("write")
+        except BaseException:
+            if self.part is not None:
+                os.pwrite(fd, data[: self.part], offset)
+            raise
+        return super().write(fd, data if self.most_at_once is None else data[: self.most_at_once], offset)
+
+    def sync(self, fd: int) -> None:
+        self.gate("sync")
+        super().sync(fd)
+
+    def sync_all(self, fd: int) -> None:
+        self.gate("sync_all")
+        super().sync_all(fd)
+
+    def reserve(self, fd: int, size: int) -> None:
+        self.gate("reserve")
+        super().reserve(fd, size)
+
+    def cut(self, fd: int, size: int) -> None:
+        self.gate("cut")
+        super().cut(fd, size)
+
+    def rename(self, old: str, new: str, folder_fd: int) -> None:
+        self.gate("rename")
+        super().rename(old, new, folder_fd)
+
+    def remove(self, name: str, folder_fd: int) -> None:
+        self.gate("remove")
+        super().remove(name, folder_fd)
+
+
+def fail(code: int) -> None:
+    raise OSError(code, os.strerror(code))
+
+
+def ledger_gate(disk: FaultyDisk, folder: Path) -> Callable[[str], None]:
+    """The ledger as one more thing that can fail, in the same count of steps."""
+
+    def gate(kind: str) -> None:
+        try:
+            disk.gate(kind)
+        except OSError as error:
+            raise LogError(folder / "ledger.jsonl", "not written", error.errno or 0) from error
+
+    return gate
+
+
+def open_log(folder: Path, disk: FaultyDisk | None = None, **changes: Any) -> SealedLog:
+    disk = disk or FaultyDisk()
+    ledger = PlainLedger(folder, ledger_gate(disk, folder))
+    return SealedLog(folder, sealing(**{"segment_bytes": 4_096, **changes}), ledger, disk=disk)
+
+
+def abandon(log: SealedLog) -> None:
+    """What kill -9 does to it: descriptors closed, nothing else."""
+    for stream in log._streams.values():
+        if stream._open is not None and stream._open._fd >= 0:
+            os.close(stream._open._fd)
+            stream._open._fd = -1
+    if hasattr(log, "_marks"):
+        log._marks.close()
+    log._close_files()
+
+
+def record(
+    seq: int, *, source: str = "reflex", boot: str = BOOT, stream: str = "safety", text: str = ""
+) -> Record:
+    return Record(source, boot, seq, stream, "e", 1_700_000_000_000_000_000 + seq, seq, {"text": text}, "s")
+
+
+def records(first: int, last: int, *, source: str = "reflex", stream: str = "safety") -> list[Record]:
+    return [record(seq, source=source, stream=stream) for seq in range(first, last + 1)]
+
+
+def segments(folder: Path, stream: str = "safety") -> list[Segment]:
+    return read_stream(folder, stream, KEYS)
+
+
+def seqs(folder: Path, stream: str = "safety", source: str = "reflex") -> list[int]:
+    """The numbers kept of one sender, in order."""
+    found: Iterable[dict[str, Any]] = (item for each in segments(folder, stream) for item in each.records)
+    return [item["q"] for item in found if item["s"] == source]
+
+
+def kept(folder: Path) -> set[tuple[str, str, int]]:
+    """(stream, source, seq) of everything in the log, read with the recipients' keys."""
+    return {
+        (stream, item["s"], item["q"])
+        for stream in STREAMS
+        if (folder / stream).is_dir()
+        for each in segments(folder, stream)
+        for item in each.records
+    }
+
+
+ENOSPC, EIO = errno.ENOSPC, errno.EIO
