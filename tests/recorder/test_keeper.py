@@ -127,6 +127,7 @@ def test_more_than_it_can_keep_waiting_is_counted() -> None:
         rig.keeper.owe("maintenance", {"open": True})
     rig.ledger.broken = False
     rig.now_ns += LOSS_EVERY_NS
+    rig.wall_ns += LOSS_EVERY_NS
     rig.tick()
     rig.tick()
     assert len(rig.ledger.of("maintenance")) == MAX_OWED
@@ -186,6 +187,7 @@ def test_losses_are_summed_into_one_entry_a_minute() -> None:
     rig.wrote("loss", {"stream": "net", "count": 3})
     rig.wrote("loss", {"stream": "net", "count": "3"})
     rig.now_ns += LOSS_EVERY_NS
+    rig.wall_ns += LOSS_EVERY_NS
     rig.tick()
     rig.tick()
     assert rig.ledger.of("loss") == [
