@@ -177,6 +177,43 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "log_oldest_timestamp_seconds", "gauge", f"Oldest record kept. {_NEVER}", ("stream",), by=_RECORDER
     ),
+    Metric(
+        "log_commit_seconds",
+        "histogram",
+        "From the write to the end of the sync, per commit.",
+        buckets=REACTION_BUCKETS,
+        by=_RECORDER,
+    ),
+    Metric("log_write_errors_total", "counter", "Commits that the disk refused.", by=_RECORDER),
+    Metric("log_recovered_total", "counter", "Torn ends found and set aside at a start.", by=_RECORDER),
+    Metric("log_incidents_total", "counter", "Stops recorded with what came before and after.", by=_RECORDER),
+    Metric("log_ledger_entry", "gauge", "Number of the ledger's last entry.", by=_RECORDER),
+    Metric(
+        "log_witnessed_entry",
+        "gauge",
+        "Last ledger entry that a witness acknowledged; -1 for none.",
+        by=_RECORDER,
+    ),
+    Metric(
+        "log_witness_last_timestamp_seconds",
+        "gauge",
+        f"Last acknowledgement of a witness. {_NEVER}",
+        by=_RECORDER,
+    ),
+    Metric(
+        "log_state_sealed",
+        "gauge",
+        "1 when the ledger's signing state is kept by a sealed credential, 0 when by a key file beside it.",
+        by=_RECORDER,
+    ),
+    Metric(
+        "log_space_level",
+        "gauge",
+        "What a filling disk means now: 0 nothing, 1 alarm, 2 telemetry thinned, 3 none, 4 no new tasks, "
+        "5 reserve only.",
+        by=_RECORDER,
+    ),
+    Metric("log_space_free_ratio", "gauge", "Share of the log's disk that is free.", by=_RECORDER),
     # What goes bad with time, and what others send.
     Metric(
         "certificate_expiry_timestamp_seconds",

@@ -30,6 +30,7 @@ REQUIRED = {
     "log_bytes": {"stream"},
     "log_oldest_timestamp_seconds": {"stream"},
     "log_last_commit_timestamp_seconds": set(),
+    "log_witnessed_entry": set(),
     "certificate_expiry_timestamp_seconds": {"name"},
     "clock_synchronised": set(),
 }
