@@ -23,6 +23,7 @@ IDENTITY: Final = b"1234567812345678"
 """The signer's identity where none is agreed on (GM/T 0009)."""
 
 _SONAME: Final = "libcrypto.so.3"
+_ALGORITHM: Final = b"SM2"
 _UNCOMPRESSED: Final = 4
 _MAX_SIGNATURE_BYTES: Final = 72
 """DER of two integers of at most 33 bytes."""
@@ -106,7 +107,9 @@ class Sm2:
     def generate(self) -> tuple[bytes, bytes]:
         """A fresh private key and its public one."""
         lib, key = self._lib, _P()
-        with self._held(lib.EVP_PKEY_CTX_new_from_name(None, b"SM2", None), lib.EVP_PKEY_CTX_free) as context:
+        with self._held(
+            lib.EVP_PKEY_CTX_new_from_name(None, _ALGORITHM, None), lib.EVP_PKEY_CTX_free
+        ) as context:
             self._must(lib.EVP_PKEY_keygen_init(context))
             self._must(lib.EVP_PKEY_generate(context, byref(key)))
         with self._held(key.value, lib.EVP_PKEY_free):
@@ -169,6 +172,8 @@ class Sm2:
     def decrypt(self, private: bytes | bytearray, encrypted: bytes) -> bytes:
         """The inverse; SuiteError for what this key does not open."""
         _bounded(encrypted)
+        if not _is_one_sequence(encrypted):
+            raise SuiteError("SM2: not one DER sequence")  # OpenSSL would pass over what follows it
         lib, size = self._lib, c_size_t()
         with self._pair(private) as key, self._context(key) as context:
             self._must(lib.EVP_PKEY_decrypt_init(context))
@@ -193,7 +198,7 @@ class Sm2:
             read = lib.d2i_AutoPrivateKey(None, byref(cursor), len(der))
             with self._held(read, lib.EVP_PKEY_free) as key:
                 self._drain()  # the readers of other forms that were tried first complained
-                if cursor.value != start + len(der) or lib.EVP_PKEY_is_a(key, b"SM2") != 1:
+                if cursor.value != start + len(der) or lib.EVP_PKEY_is_a(key, _ALGORITHM) != 1:
                     raise SuiteError("not an SM2 private key, or bytes after it")
                 private = self._private_of(key)
         _scalar(private)
@@ -236,11 +241,13 @@ class Sm2:
     @contextmanager
     def _key(self, selection: int, *parts: tuple[bytes, int, _Octets]) -> Iterator[int]:
         lib, key = self._lib, _P()
-        named = ((b"group", _UTF8, _octets(b"SM2")), *parts)
+        named = ((b"group", _UTF8, _octets(_ALGORITHM)), *parts)
         params = (_Param * (len(named) + 1))(
             *(_Param(name, kind, ctypes.addressof(data), len(data), 0) for name, kind, data in named)
         )
-        with self._held(lib.EVP_PKEY_CTX_new_from_name(None, b"SM2", None), lib.EVP_PKEY_CTX_free) as context:
+        with self._held(
+            lib.EVP_PKEY_CTX_new_from_name(None, _ALGORITHM, None), lib.EVP_PKEY_CTX_free
+        ) as context:
             self._must(lib.EVP_PKEY_fromdata_init(context))
             self._must(lib.EVP_PKEY_fromdata(context, byref(key), selection, params))
         with self._held(key.value, lib.EVP_PKEY_free) as held:
@@ -316,3 +323,17 @@ def _scalar(private: bytes | bytearray, order: Literal["big", "little"] = "big")
 def _bounded(data: bytes | bytearray) -> None:
     if not 0 < len(data) <= _MAX_BYTES:
         raise SuiteError(f"SM2: {len(data)} bytes, must be 1 to {_MAX_BYTES}")
+
+
+def _is_one_sequence(der: bytes) -> bool:
+    """Whether a SEQUENCE begins the bytes and ends where they do, its length in the shortest form."""
+    heads = {size: _head(len(der) - size) for size in range(2, min(6, len(der) + 1))}
+    return any(len(head) == size and der.startswith(head) for size, head in heads.items())
+
+
+def _head(body: int) -> bytes:
+    """Tag and length of a SEQUENCE of so many bytes."""
+    if body < 0x80:
+        return bytes([0x30, body])
+    octets = (body.bit_length() + 7) // 8
+    return bytes([0x30, 0x80 | octets]) + body.to_bytes(octets, "big")
