@@ -24,6 +24,7 @@ from agent.errors import WardenError
 from agent.gate import load_gate
 from agent.link import Client, Connection, Message
 from agent.mqtt import MqttLink, Outgoing
+from agent.network_log import NetworkLog
 from agent.outputs import Outputs
 from agent.peer_link import channel_state, read_causes, read_state
 from agent.permit import PermitReader, PermitWriter
@@ -96,10 +97,12 @@ class Remote:
             identifier=f"warden-{robot_id}",
             topics=[f"warden/v1/{robot_id}/cmd", *(f"warden/v1/group/{g}/cmd" for g in self._groups())],
             will=Outgoing(f"warden/v1/{robot_id}/link", b'{"online": false}', 1, retain=True),
-            on_packet=lambda topic, payload, retained: self.desk.take(topic, payload, retained=retained),
+            on_packet=self._packet,
             on_link=self._linked,
             on_dropped=self._dropped,
         )
+        self.network = NetworkLog(self.shell.sink.emit, lambda: self.mqtt.about.get("peer", ""))
+        self.mqtt.on_sent = self.network.sent
         self.publisher = Publisher(plan, self.mqtt, load_private_key(Path(plan.remote.signing_key)))
         self.desk = Desk(
             self.shell,
@@ -156,6 +159,7 @@ class Remote:
         self.protocols.tick(now_ns)
         self.desk.look(now_ns)
         self.publisher.tick(now_ns, self)
+        self.network.tick(now_ns)
 
     def _edge(self) -> None:
         now_ns = time.monotonic_ns()
@@ -174,6 +178,11 @@ class Remote:
         unknown = frozenset() if self.peer.connected else frozenset({PEER_STOP})
         return Sample(active, unknown)
 
+    def _packet(self, topic: str, payload: bytes, retained: bool) -> None:
+        """Acted on first, counted after."""
+        self.desk.take(topic, payload, retained=retained)
+        self.network.received(topic, len(payload))
+
     def _linked(self, up: bool, why: str) -> None:
         if up:
             self._links += 1
@@ -181,7 +190,7 @@ class Remote:
                 self.shell.meter.inc("mqtt_reconnects_total")
             self.publisher.greet(self)
         self.shell.meter.set("mqtt_connected", float(up))
-        self.shell.sink.emit("mqtt_link", {"up": up, "why": why}, stream="net")
+        self.network.link(up=up, why=why, about=self.mqtt.about)
 
     def _dropped(self) -> None:
         """A message for people that no link could take; the state is told anew at the next connection."""
