@@ -1,7 +1,5 @@
 """`warden status`: what the permits say, as the robot reads them, and what the modules say of themselves."""
 
-import json
-import socket
 import sys
 import time
 from pathlib import Path
@@ -11,21 +9,23 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from agent.ask import ANSWER_S, ask
 from agent.core.causes import PEER_STOP
 from agent.core.plan import Plan
 from agent.core.responses import Response
-from agent.link import MAX_MODULE_PACKET
 from agent.permit import PermitReader
 from agent.processes import PROCESSES
 
-ANSWER_S = 0.5
 CHANNELS = ("reflex", "remote")
 
 
 def gather(plan: Plan, timeout_s: float = ANSWER_S) -> dict[str, Any]:
     """PROTOCOL 7's object: what the robot may do, why not, and each module's pid, life and scheduling."""
     folder = Path(plan.run_dir) / plan.robot.id
-    answers = {row.name: _ask(folder / row.socket, timeout_s) if row.socket else None for row in PROCESSES}
+    answers = {
+        row.name: ask(folder / row.socket, {"type": "status"}, timeout_s) if row.socket else None
+        for row in PROCESSES
+    }
     now_ns = time.monotonic_ns()
     readers = [PermitReader(folder / f"{name}.permit") for name in CHANNELS]
     permits = [reader.read() for reader in readers]
@@ -54,23 +54,6 @@ def _module(answer: dict[str, Any] | None) -> dict[str, Any]:
         "realtime": about.get("realtime"),
         **({"told": told} if told else {}),
     }
-
-
-def _ask(path: Path, timeout_s: float) -> dict[str, Any] | None:
-    """One question to one module; None when nobody answers in time."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
-        sock.settimeout(timeout_s)
-        try:
-            sock.connect(str(path))
-            sock.send(b'{"type":"hello","role":"status","boot":"' + b"0" * 32 + b'","pid":0}')
-            sock.send(b'{"type":"status"}')
-            while data := sock.recv(MAX_MODULE_PACKET):
-                message = json.loads(data)
-                if isinstance(message, dict) and message.get("type") == "status":
-                    return message
-        except (OSError, ValueError):
-            return None
-    return None
 
 
 def show(plan: Plan, seen: dict[str, Any]) -> None:
