@@ -26,18 +26,20 @@ class SealedLog:
         sealing: Sealing,
         ledger: LedgerSink,
         *,
+        folder_fd: int | None = None,
         disk: Disk | None = None,
         clocks: Clocks | None = None,
     ) -> None:
         """Opens or creates the folder (0700) and ends what an earlier process left open.
 
-        `ledger`: of the same folder, itself already repaired; `disk` and `clocks` are for tests. Raises
-        LogError when the folder cannot be used or another process holds it; never for what is in it.
+        `ledger`: of the same folder, itself already repaired; `folder_fd`: of a folder that the caller holds
+        locked, and goes on to; `disk` and `clocks` are for tests. Raises LogError when the folder cannot be
+        used or another process holds it; never for what is in it.
         """
         self.folder = folder
         self.recovered: tuple[Recovered, ...] = ()
         self._tools = Tools(sealing, ledger, disk or Disk(), clocks or Clocks())
-        self._fds = [open_locked(folder)]
+        self._fds = [open_locked(folder) if folder_fd is None else os.dup(folder_fd)]
         self._streams: dict[str, Stream] = {}
         try:
             self._open()
