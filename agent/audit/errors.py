@@ -19,7 +19,7 @@ class AuditError(WardenError):
 
     def __reduce__(self) -> tuple[type["AuditError"], tuple[Path, str]]:
         """Comes whole out of a worker process; an exception's own way would hand over the message alone."""
-        return AuditError, (self.path, self.reason)
+        return type(self), (self.path, self.reason)
 
 
 class FormatError(WardenError):

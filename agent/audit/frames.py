@@ -192,5 +192,12 @@ def split_records(plain: bytes, count: int) -> Iterator[bytes]:
 def parse_record(text: bytes) -> dict[str, Any]:
     """One record; `d` may hold fractions."""
     record = forms.read_object(text, floats=True)
-    forms.require(record, _RECORD, "record")
+    require_record(record)
     return record
+
+
+def require_record(record: object) -> None:
+    """The fields of a record, each as it is due."""
+    if not isinstance(record, dict):
+        raise FormatError("record: not an object")
+    forms.require(record, _RECORD, "record")

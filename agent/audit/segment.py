@@ -46,7 +46,7 @@ class SegmentJob:
 
 @dataclass(slots=True)
 class SegmentResult:
-    """`state`: sealed, open, missing, gone, or going (its deletion is under way). `records`: in whole frames."""
+    """`state`: sealed, open, missing, gone, or going (a deletion under way). `records`: in whole frames."""
 
     findings: list[Finding] = field(default_factory=list)
     state: str = "missing"

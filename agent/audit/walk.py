@@ -110,11 +110,11 @@ class Walker:
         if self._all_read or len(self._data) - self._at >= MAX_FRAME_BYTES:
             return False
         piece = self._file.read(PIECE_BYTES)
-        self._all_read = len(piece) < PIECE_BYTES and not (more := self._file.read(1))
-        self._data = self._data[self._at :] + piece + (b"" if self._all_read else more)
+        self._all_read = not piece
+        self._data = self._data[self._at :] + piece
         self._base += self._at
         self._at = 0
-        return True
+        return bool(piece)
 
     @property
     def _offset(self) -> int:
@@ -244,7 +244,7 @@ class Walker:
         found.h = self._suite.hash(found.h, frame.head, frame.sealed)
         self._at += frame.size
         found.end = self._offset
-        if self._at < len(self._data) or not self._all_read:
+        if self._at < len(self._data) or self._file.read(1):
             found.rest = "bytes"
         return False
 

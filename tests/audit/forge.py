@@ -47,8 +47,14 @@ def public(name: str) -> bytes:
 
 def record(q: int, *, source: str = "reflex", kind: str = "stop", **body: object) -> dict[str, Any]:
     return {
-        **{"w": WALL + q * 1_000_000, "b": q * 1_000_000, "c": "s", "s": source, "o": BOOT},
-        **{"q": q, "k": kind, "d": {"cause": "estop_pressed", **body}},
+        "w": WALL + q * 1_000_000,
+        "b": q * 1_000_000,
+        "c": "s",
+        "s": source,
+        "o": BOOT,
+        "q": q,
+        "k": kind,
+        "d": {"cause": "estop_pressed", **body},
     }
 
 
@@ -168,9 +174,17 @@ class Forge:
             self.number = body["suite"]
         self._key, next_pk = self.suite.new_signing_key()
         entry = {
-            **{"v": 1, "robot": self.robot, "n": len(self.lines), "prev_hash": prev, "boot_id": BOOT},
-            **{"wall": WALL + len(self.lines), "boottime": len(self.lines), "kind": kind, "body": body},
-            **{"next_pk": b64(next_pk), **changed},
+            "v": 1,
+            "robot": self.robot,
+            "n": len(self.lines),
+            "prev_hash": prev,
+            "boot_id": BOOT,
+            "wall": WALL + len(self.lines),
+            "boottime": len(self.lines),
+            "kind": kind,
+            "body": body,
+            "next_pk": b64(next_pk),
+            **changed,
         }
         signed = text(entry)[:-1]
         return (
@@ -237,10 +251,18 @@ class Forge:
         secret = os.urandom(32)
         fields = text(
             {
-                **{"stream": stream, "robot": self.robot, "segno": segno, "first_seq": first_seq},
-                **{"boot_id": BOOT, "wall_ns": WALL, "boottime_ns": 0, "prev_seal": self.prev_seal[stream]},
-                **{"opening": self.opening, "recipients": [r.kid for r in self.recipients]},
-                **{"commitment": b64(suite.hmac(secret, b"robot-warden log v1 commitment")), **changed},
+                "stream": stream,
+                "robot": self.robot,
+                "segno": segno,
+                "first_seq": first_seq,
+                "boot_id": BOOT,
+                "wall_ns": WALL,
+                "boottime_ns": 0,
+                "prev_seal": self.prev_seal[stream],
+                "opening": self.opening,
+                "recipients": [r.kid for r in self.recipients],
+                "commitment": b64(suite.hmac(secret, b"robot-warden log v1 commitment")),
+                **changed,
             }
         )
         prefix = b"WLOG" + struct.pack("<BBH", 1, self.number, 0)
@@ -259,9 +281,18 @@ class Forge:
         header_hash = suite.hash(fields_hash, wraps_hash)
         root = suite.hkdf(secret, fields_hash, b"robot-warden log v1 root", 32)
         return Segment(
-            **{"stream": stream, "segno": segno, "suite": suite, "data": data, "header_hash": header_hash},
-            **{"fields_hash": fields_hash, "fields": fields, "wraps_hash": wraps_hash, "h": header_hash},
-            **{"k": root, "first_seq": first_seq, "next_seq": first_seq},
+            stream=stream,
+            segno=segno,
+            suite=suite,
+            data=data,
+            header_hash=header_hash,
+            fields_hash=fields_hash,
+            fields=fields,
+            wraps_hash=wraps_hash,
+            h=header_hash,
+            k=root,
+            first_seq=first_seq,
+            next_seq=first_seq,
         )
 
     def shares(self, secret: bytes) -> list[bytes]:
@@ -290,9 +321,14 @@ class Forge:
 
     def sealed(self, segment: Segment, reason: str) -> dict[str, Any]:
         return {
-            **{"stream": segment.stream, "segno": segment.segno, "frames": segment.frames},
-            **{"records": segment.records, "next_seq": segment.next_seq, "bytes": len(segment.data)},
-            **{"seal": segment.h.hex(), "reason": reason},
+            "stream": segment.stream,
+            "segno": segment.segno,
+            "frames": segment.frames,
+            "records": segment.records,
+            "next_seq": segment.next_seq,
+            "bytes": len(segment.data),
+            "seal": segment.h.hex(),
+            "reason": reason,
         }
 
     def recover(
@@ -305,9 +341,14 @@ class Forge:
         self.entry(
             "seg.recover",
             {
-                **{"stream": segment.stream, "segno": segment.segno, "frames": segment.frames},
-                **{"next_seq": segment.next_seq, "h": segment.h.hex(), "torn_bytes": len(torn)},
-                **{"kept_as": kept, "damaged": [list(row) for row in damaged]},
+                "stream": segment.stream,
+                "segno": segment.segno,
+                "frames": segment.frames,
+                "next_seq": segment.next_seq,
+                "h": segment.h.hex(),
+                "torn_bytes": len(torn),
+                "kept_as": kept,
+                "damaged": [list(row) for row in damaged],
             },
         )
 
@@ -329,8 +370,14 @@ class Forge:
         self, *segments: Segment, signer: str = DEPARTMENT, kid: str = DEPARTMENT, **changed: object
     ) -> str:
         claims = {
-            **{"iss": kid, "aud": self.robot, "iat": 1_800_000_000, "jti": "j-1", "order": "delete"},
-            **{"segments": [self.named(s) for s in segments], "reason": "past its time", **changed},
+            "iss": kid,
+            "aud": self.robot,
+            "iat": 1_800_000_000,
+            "jti": "j-1",
+            "order": "delete",
+            "segments": [self.named(s) for s in segments],
+            "reason": "past its time",
+            **changed,
         }
         return sign(claims, key=key(signer), kid=kid, typ="warden-order+jwt")
 
@@ -348,9 +395,12 @@ class Forge:
     @staticmethod
     def gone(segment: Segment) -> dict[str, Any]:
         return {
-            **{"prefix": b64(segment.data[:8]), "fields": segment.fields.decode()},
-            **{"wraps_hash": segment.wraps_hash.hex(), "seal": b64(segment.seal_frame)},
-            **{"h": segment.h_before_seal.hex(), "bytes": len(segment.data)},
+            "prefix": b64(segment.data[:8]),
+            "fields": segment.fields.decode(),
+            "wraps_hash": segment.wraps_hash.hex(),
+            "seal": b64(segment.seal_frame),
+            "h": segment.h_before_seal.hex(),
+            "bytes": len(segment.data),
         }
 
     def ack(self, n: int, *, signer: str = WITNESS, **changed: object) -> None:
