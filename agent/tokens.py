@@ -20,6 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -229,17 +230,31 @@ def write_key_pair(folder: Path, kid: str, *, overwrite: bool = False) -> tuple[
 
     Raises KeyFileError when one of them is there already and `overwrite` is not given, or cannot be written.
     """
-    if not is_name(kid):
-        raise KeyFileError(folder, "kid must be 1 to 64 of A-Z a-z 0-9 _ . : -")
-    private, public = folder / f"{kid}.ed25519.pem", folder / f"{kid}.ed25519.jwk"
-    for path in (private, public):
-        if not overwrite and path.exists():
-            raise KeyFileError(path, "is there already; --force replaces it, and what it signed for is lost")
+    paths = key_pair_paths(folder, kid, "ed25519", overwrite=overwrite, lost="what it signed for is lost")
     key = Ed25519PrivateKey.generate()
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    _write(private, pem, 0o600)
-    _write(public, json.dumps(public_jwk(kid, raw_public_key(key))).encode() + b"\n", 0o644)
+    write_key_files(*paths, pem, public_jwk(kid, raw_public_key(key)))
+    return paths
+
+
+def key_pair_paths(folder: Path, kid: str, kind: str, *, overwrite: bool, lost: str) -> tuple[Path, Path]:
+    """Where the two files of a new pair go; KeyFileError for a bad kid, or a file that is there already.
+
+    `kind`: in their names, such as ed25519. `lost`: what replacing an old pair would cost.
+    """
+    if not is_name(kid):
+        raise KeyFileError(folder, "kid must be 1 to 64 of A-Z a-z 0-9 _ . : -")
+    private, public = folder / f"{kid}.{kind}.pem", folder / f"{kid}.{kind}.jwk"
+    for path in (private, public):
+        if not overwrite and path.exists():
+            raise KeyFileError(path, f"is there already; --force replaces it, and {lost}")
     return private, public
+
+
+def write_key_files(private: Path, public: Path, pem: bytes, jwk: Mapping[str, str]) -> None:
+    """A pair's two files, 0600 and 0644; KeyFileError when one cannot be written."""
+    _write(private, pem, 0o600)
+    _write(public, json.dumps(jwk).encode() + b"\n", 0o644)
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:
@@ -275,7 +290,7 @@ def load_private_key(path: Path) -> Ed25519PrivateKey:
         key = load_pem_private_key(data, password=None)
     except TypeError:
         raise KeyFileError(path, "is encrypted and must not be: no one is there to type a password") from None
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):  # the second for curves such as SM2's
         raise KeyFileError(path, "must be an Ed25519 private key in PKCS#8 PEM") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise KeyFileError(path, "must be an Ed25519 key, is of another kind")
@@ -284,10 +299,19 @@ def load_private_key(path: Path) -> Ed25519PrivateKey:
 
 def load_public_jwk(path: Path) -> tuple[str, bytes]:
     """The kid and the 32 bytes of an Ed25519 public key in a JWK file; KeyFileError otherwise."""
+    kid, jwk = read_jwk(path)
+    try:
+        return kid, parse_jwk(jwk, "jwk")
+    except TrustError as error:
+        raise KeyFileError(path, str(error)) from None
+
+
+def read_jwk(path: Path) -> tuple[str, dict[str, Any]]:
+    """The kid and the whole of a JWK file, its key not yet looked at; KeyFileError otherwise."""
     data, _ = _read(path)
     try:
         jwk = read_object(data)
-        return parse_name(jwk.get("kid"), "kid"), parse_jwk(jwk, "jwk")
+        return parse_name(jwk.get("kid"), "kid"), jwk
     except TrustError as error:
         raise KeyFileError(path, str(error)) from None
     except ValueError as error:

@@ -14,9 +14,9 @@ from rich.live import Live
 from agent.core.responses import Response, by_label
 from agent.core.trust import EVERYONE, is_name
 from agent.errors import WardenError
-from agent.tokens import load_public_jwk, public_jwk, write_key_pair
 from console.board import Board
 from console.errors import DONE, FAILED, ConsoleError
+from console.keys import new_recipient, new_signer
 from console.options import AsJson, Setup, with_setup
 from console.session import ANSWER_TIMEOUT_S, STOP_TIMEOUT_S, Session
 from console.show import Show, ShowJson, ShowText
@@ -96,22 +96,31 @@ def keygen(
     kid: Annotated[str, typer.Argument(help="The name of your key, such as g.li.", callback=_robot)],
     folder: Annotated[Path, typer.Option("--dir", help="Where the files go.")] = Path(),
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    recipient: Annotated[
+        bool, typer.Option("--recipient", help="A pair that opens sealed logs, not one that signs 日志密钥.")
+    ] = False,
+    suite: Annotated[
+        int | None, typer.Option(min=1, max=2, help="Of a recipient: 1 X25519 (default), 2 SM2 国密.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key pair, and print the public half for the department 生成密钥."""
+    if suite is not None and not recipient:
+        raise typer.BadParameter("--suite goes with --recipient")
     show = _show(as_json)
     try:
-        private, public = write_key_pair(folder, kid, overwrite=force)
-        jwk = public_jwk(*load_public_jwk(public))
+        if recipient:
+            pair = new_recipient(folder, kid, suite or 1, overwrite=force)
+        else:
+            pair = new_signer(folder, kid, overwrite=force)
     except WardenError as error:
         _end_with(show, error)
     if as_json:
-        typer.echo(json.dumps({"kid": kid, "private": str(private), "public": str(public), "jwk": jwk}))
+        files = {"private": str(pair.private), "public": str(pair.public)}
+        typer.echo(json.dumps({"kid": kid, **files, "jwk": pair.jwk}))
     else:
-        typer.echo(json.dumps(jwk))
-        typer.echo(
-            f"guardian: 私钥勿外传 keep {private} to yourself; give {public} to the department", err=True
-        )
+        typer.echo(json.dumps(pair.jwk))
+        typer.echo(f"guardian: {pair.advice}", err=True)
 
 
 @app.command()

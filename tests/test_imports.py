@@ -142,6 +142,13 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("the guardian's side imports no module", "console.cli", "agent.remote"),
         ("the robot's side imports nothing of ours", "sdk.python.robot_warden", "agent.permit"),
         ("the simulated node shares nothing with the driver", "hil.node", "drivers.serial_node"),
+        ("the log's format imports nothing of ours", "agent.logformat.suites", "agent.tokens"),
+        (
+            "the log's reader shares the format with its writer, and nothing else",
+            "agent.audit.errors",
+            "agent.recorder.log",
+        ),
+        ("the log's writer does not use its reader", "agent.recorder.log", "agent.audit.errors"),
         ("reflex needs no network, no pydantic, no command line", "agent.reflex", "aiomqtt"),
         ("the agent runs without the rig and without the guardian's side", "agent.permit", "hil.node"),
     ],

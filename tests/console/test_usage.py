@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.recipients import load_recipient, load_recipient_key
 from agent.tokens import load_private_key, load_public_jwk, raw_public_key
 from console.errors import DONE, FAILED, WRONG_USAGE
 from tests.console.robots import GUARDIAN
@@ -34,6 +35,8 @@ from tests.console.running import run
         ["watch", "--once"],
         ["keygen"],
         ["keygen", "../evil"],
+        ["keygen", "g.li", "--suite", "1"],
+        ["keygen", "g.li", "--recipient", "--suite", "3"],
     ],
 )
 def test_wrong_usage_is_said_before_anything_is_read(args: list[str]) -> None:
@@ -77,3 +80,24 @@ def test_keygen_never_overwrites_unless_forced(tmp_path: Path) -> None:
     assert "g.li.ed25519.pem" in json.loads(again.out)["error"]
     assert forced["jwk"]["x"] != first["jwk"]["x"]
     assert forced["private"] == first["private"]
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"), [((), "x25519"), (("--suite", "1"), "x25519"), (("--suite", "2"), "sm2")]
+)
+def test_keygen_makes_a_recipient(tmp_path: Path, options: tuple[str, ...], kind: str) -> None:
+    command = ("keygen", "department", "--recipient", *options, "--dir", str(tmp_path))
+    made = run(*command, "--json")
+
+    private, public = tmp_path / f"department.{kind}.pem", tmp_path / f"department.{kind}.jwk"
+    assert made.exit_code == DONE
+    jwk = json.loads(public.read_text("utf-8"))
+    assert made.lines == [{"kid": "department", "private": str(private), "public": str(public), "jwk": jwk}]
+    assert load_recipient(public).suite == load_recipient_key(private).suite
+    again = run(*command)
+    assert again.exit_code == FAILED
+    assert f"{private}: is there already" in again.err
+    forced = run(*command, "--force")
+    assert json.loads(forced.out) == json.loads(public.read_text("utf-8")) != jwk
+    assert str(private) in forced.err
+    assert "recorder.recipients" in forced.err
