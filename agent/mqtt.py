@@ -138,6 +138,11 @@ class MqttLink:
         self._publishing.add(task)
         task.add_done_callback(self._publishing.discard)
 
+    @property
+    def waiting(self) -> int:
+        """Publishes not yet acknowledged."""
+        return len(self._publishing)
+
     async def drain(self, timeout_s: float) -> None:
         """The end begins: what arrives is not looked at any more.
 

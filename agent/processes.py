@@ -95,7 +95,9 @@ PROCESSES: tuple[Process, ...] = (
         watchdog_s=20.0,
         restart_delay_ms=500,
         socket="recorder.sock",
-        peers=_peers(reflex="event sample", remote="event", monitor="event metrics", status="status"),
+        peers=_peers(
+            reflex="event sample", remote="event witness_ack", monitor="event metrics", status="status"
+        ),
         groups=(),
         may="the log folder, the sealing key",
         must_never="delay a sender",

@@ -30,6 +30,11 @@ class Robot(Protocol):
     peer: PeerView
     peer_causes: list[dict[str, object]]
 
+    @property
+    def log_head(self) -> dict[str, object] | None:
+        """Number and hash of the ledger's last entry; None while it is not known."""
+        ...
+
 
 class Publisher:
     """Builds, signs and hands over; never waits."""
@@ -143,7 +148,7 @@ class Publisher:
             "present": [],
             "maintenance": "maintenance" in channel.standing,
             "agent": {"version": plan.agent_version, "digest": plan.agent_digest},
-            "log": {"head": None},
+            "log": {"head": robot.log_head},
             "time": round(time.time(), 3),
         }
 

@@ -22,6 +22,7 @@ from agent.devices import Devices, wanted
 from agent.dialogue import Effect
 from agent.errors import WardenError
 from agent.gate import load_gate
+from agent.ledger_link import LedgerLink
 from agent.link import Client, Connection, Message
 from agent.mqtt import MqttLink, Outgoing
 from agent.network_log import NetworkLog
@@ -95,7 +96,11 @@ class Remote:
             loop,
             plan.remote,
             identifier=f"warden-{robot_id}",
-            topics=[f"warden/v1/{robot_id}/cmd", *(f"warden/v1/group/{g}/cmd" for g in self._groups())],
+            topics=[
+                f"warden/v1/{robot_id}/cmd",
+                *(f"warden/v1/group/{g}/cmd" for g in self._groups()),
+                f"warden/v1/{robot_id}/ledger/ack",
+            ],
             will=Outgoing(f"warden/v1/{robot_id}/link", b'{"online": false}', 1, retain=True),
             on_packet=self._packet,
             on_link=self._linked,
@@ -103,6 +108,13 @@ class Remote:
         )
         self.network = NetworkLog(self.shell.sink.emit, lambda: self.mqtt.about.get("peer", ""))
         self.mqtt.on_sent = self.network.sent
+        self.ledger = LedgerLink(
+            robot_id,
+            self.mqtt,
+            offer=self.shell.sink.offer,
+            bad=lambda reason: self.shell.bad_input("mqtt", reason),
+        )
+        self.shell.sink.on_message = self.ledger.told
         self.publisher = Publisher(plan, self.mqtt, load_private_key(Path(plan.remote.signing_key)))
         self.desk = Desk(
             self.shell,
@@ -160,6 +172,7 @@ class Remote:
         self.desk.look(now_ns)
         self.publisher.tick(now_ns, self)
         self.network.tick(now_ns)
+        self.ledger.tick()
 
     def _edge(self) -> None:
         now_ns = time.monotonic_ns()
@@ -180,8 +193,16 @@ class Remote:
 
     def _packet(self, topic: str, payload: bytes, retained: bool) -> None:
         """Acted on first, counted after."""
-        self.desk.take(topic, payload, retained=retained)
+        if topic == self.ledger.ack_topic:
+            self.ledger.acknowledged(payload, retained=retained)
+        else:
+            self.desk.take(topic, payload, retained=retained)
         self.network.received(topic, len(payload))
+
+    @property
+    def log_head(self) -> dict[str, object] | None:
+        """How far the ledger goes, for the state."""
+        return self.ledger.head
 
     def _linked(self, up: bool, why: str) -> None:
         if up:

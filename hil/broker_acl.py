@@ -7,6 +7,7 @@ rules only keep one party's noise, and its plain-JSON topics (`link`, `telemetry
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 WRITE = frozenset({"write", "readwrite"})
 READ = frozenset({"read", "readwrite"})
@@ -42,13 +43,25 @@ ROLE_RULES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "authority": (("write", "warden/v1/+/report/receipt"),),
 }
 
+WITNESS: Final = "witness"
+WITNESS_RULES: tuple[tuple[str, str], ...] = (
+    # A machine that only keeps ledgers sees nothing else, and commands nobody.
+    ("read", "warden/v1/+/ledger"),
+    ("write", "warden/v1/+/ledger/ack"),
+)
+
+
+def rules_of(role: str) -> tuple[tuple[str, str], ...]:
+    """What a role may; KeyError for an unknown one."""
+    return WITNESS_RULES if role == WITNESS else (*PERSON_RULES, *ROLE_RULES[role])
+
 
 def acl_text(people: Iterable[tuple[str, str]]) -> str:
     """The `acl_file` for any number of robots and these people, (kid, role) each."""
     lines = [f"pattern {access} {topic}" for access, topic in ROBOT_RULES]
     for kid, role in people:
         lines += ["", f"# {role}", f"user {kid}"]
-        lines += [f"topic {access} {topic}" for access, topic in (*PERSON_RULES, *ROLE_RULES[role])]
+        lines += [f"topic {access} {topic}" for access, topic in rules_of(role)]
     return "\n".join(lines) + "\n"
 
 

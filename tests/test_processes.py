@@ -63,7 +63,7 @@ PERMITTED = {
     ("remote", "monitor"): {"hello", "metrics"},
     ("remote", "status"): {"hello", "status"},
     ("recorder", "reflex"): {"hello", "event"},
-    ("recorder", "remote"): {"hello", "event"},
+    ("recorder", "remote"): {"hello", "event", "witness_ack"},
     ("recorder", "monitor"): {"hello", "event", "metrics"},
     ("recorder", "status"): {"hello", "status"},
     ("monitor", "status"): {"hello", "status"},
@@ -71,7 +71,7 @@ PERMITTED = {
 
 
 def test_what_may_be_sent_is_this_and_nothing_else() -> None:
-    types = {"hello", "state", "beat", "command", "metrics", "status", "event", "resume", ""}
+    types = {"hello", "state", "beat", "command", "metrics", "status", "event", "resume", "witness_ack", ""}
     for process in BY_NAME:
         for role in [*ROLES, "", "robot"]:
             permitted = {kind for kind in types if may_send(process, role, kind)}

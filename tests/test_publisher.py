@@ -34,6 +34,7 @@ class Whole:
     channel: Channel
     peer: PeerView = UNHEARD
     peer_causes: list[dict[str, object]] = field(default_factory=list)
+    log_head: dict[str, object] | None = None
 
 
 @dataclass
@@ -83,6 +84,12 @@ def test_the_state_is_told_at_once_on_change_and_every_ten_seconds(scene: Scene)
     tick(NOW_NS + STATE_NS + 3, scene.robot)
     assert len(scene.line.sent) == 3
     assert {(packet.qos, packet.retain) for packet in scene.line.sent} == {(1, True)}
+
+
+def test_the_state_says_how_far_the_ledger_goes(scene: Scene) -> None:
+    assert scene.state()["log"] == {"head": None}
+    scene.robot.log_head = {"n": 7, "hash": "ab" * 32}
+    assert scene.state()["log"] == {"head": {"n": 7, "hash": "ab" * 32}}
 
 
 def test_while_there_is_no_link_nothing_is_told_and_the_change_waits_for_it(scene: Scene) -> None:

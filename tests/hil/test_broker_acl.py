@@ -6,17 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hil.broker_acl import PERSON_RULES, ROLE_RULES, Acl, acl_text, covers
+from hil.broker_acl import ROLE_RULES, WITNESS, Acl, acl_text, covers, rules_of
 
 SHIPPED = Path(__file__).parents[2] / "config" / "broker" / "acl"
-PEOPLE = [(f"{role}-x", role) for role in ROLE_RULES]
+PEOPLE = [(f"{role}-x", role) for role in (*ROLE_RULES, WITNESS)]
 ACL = Acl.parse(acl_text(PEOPLE))
 
 WRITERS = {
     "R-1/cmd": {"guardian", "maintainer", "department", "authority"},
     "group/hall/cmd": {"guardian", "maintainer", "department", "authority"},
     "R-1/presence": {"guardian", "maintainer", "department", "authority"},
-    "R-1/ledger/ack": {"guardian", "maintainer", "department", "authority"},
+    "R-1/ledger/ack": {"guardian", "maintainer", "department", "authority", "witness"},
     "R-1/trust": {"department"},
     "R-1/report/receipt": {"authority"},
     "R-1/reply/guardian-x": {"R-1"},
@@ -35,7 +35,7 @@ def party(who: str) -> str:
     return who if who.startswith("R-") else f"{who}-x"
 
 
-@pytest.mark.parametrize("who", ["R-1", "R-2", *ROLE_RULES, "unknown"])
+@pytest.mark.parametrize("who", ["R-1", "R-2", *ROLE_RULES, WITNESS, "unknown"])
 @pytest.mark.parametrize("topic", WRITERS)
 def test_who_may_publish_where(topic: str, who: str) -> None:
     assert ACL.may_write(party(who), f"warden/v1/{topic}") is (who in WRITERS[topic])
@@ -46,9 +46,10 @@ def test_who_may_read_what(topic: str) -> None:
     full = f"warden/v1/{topic}"
     assert all(ACL.may_read(party(role), full) for role in ROLE_RULES), "people see everything"
     assert ACL.may_read("R-1", full), "a robot sees all that is under its own name, and the groups"
-    # A pattern is for whoever holds a certificate: commands to groups are signed, but no secret.
+    # A witness sees ledgers. A pattern is for whoever holds a certificate: commands to groups are signed, but no secret.
     for stranger in ("R-2", "unknown-x"):
         assert ACL.may_read(stranger, full) is topic.startswith("group/")
+    assert ACL.may_read("witness-x", full) is (topic == "R-1/ledger" or topic.startswith("group/"))
 
 
 @pytest.mark.parametrize(
@@ -121,5 +122,5 @@ def test_the_shipped_file_is_this_table() -> None:
     shipped = Acl.parse(SHIPPED.read_text())
     assert shipped.patterns == ACL.patterns
     roles = {name: name.partition("-")[0] for name in shipped.users}
-    assert sorted(roles.values()) == sorted(ROLE_RULES)
-    assert shipped.users == {name: (*PERSON_RULES, *ROLE_RULES[role]) for name, role in roles.items()}
+    assert sorted(roles.values()) == sorted([*ROLE_RULES, WITNESS])
+    assert shipped.users == {name: rules_of(role) for name, role in roles.items()}
