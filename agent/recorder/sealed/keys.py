@@ -2,16 +2,17 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from agent.recipients import load_recipient
 from agent.recorder.log import LogError
 from agent.recorder.sealed.disk import Disk, write_all
-from agent.recorder.sealed.folder import open_folder
-from agent.recorder.sealed.memory import wipe
+from agent.recorder.sealed.segment import wipe
+from agent.tokens import KeyFileError
 
 CREDENTIAL: Final = "warden-log-state"
 """Name under which the unit loads it (LoadCredentialEncrypted=); systemd-creds(1) seals it to TPM or host."""
@@ -37,24 +38,25 @@ class StateKey:
 
     def wipe(self) -> None:
         """Zeros in memory."""
-        wipe(*self.keys)
+        for key in self.keys:
+            wipe(key)
 
 
 def load_state_key(
+    folder_fd: int,
     folder: Path,
     *,
     credential: str = CREDENTIAL,
     environ: Mapping[str, str] = os.environ,
     disk: Disk | None = None,
 ) -> StateKey:
-    """The key from the credential, else from `state.key` in the log's folder; each is made if need be.
+    """The key from the credential, else from `state.key` in the log's folder, which is made if need be.
 
     Raises LogError for a credential that is there and cannot be used: going on without it would break the
     ledger off. Where the state was kept by the file before, its key is the second.
     """
     at = environ.get(CREDENTIALS)
     sealed = _credential(Path(at) / credential) if at else None
-    folder_fd = open_folder(folder)
     try:
         beside = _read_file(folder_fd)
         if sealed is not None:
@@ -62,8 +64,6 @@ def load_state_key(
         return StateKey((beside or _make_file(folder_fd, disk or Disk()),), "file")
     except OSError as error:
         raise LogError(folder / KEY_FILE, f"cannot be used: {error.strerror}", error.errno or 0) from error
-    finally:
-        os.close(folder_fd)
 
 
 def drop_key_file(folder_fd: int, disk: Disk) -> None:
@@ -117,4 +117,23 @@ def _make_file(folder_fd: int, disk: Disk) -> bytearray:
 
 
 def _hashed(secret: bytes) -> bytearray:
-    return bytearray(hashlib.sha256(_LABEL + secret).digest())
+    hashed = hashlib.sha256(_LABEL)
+    hashed.update(secret)
+    wipe(secret)
+    return bytearray(hashed.digest())
+
+
+def recipients_of(paths: Iterable[Path], suite: int) -> list[tuple[str, bytes]]:
+    """(kid, public key as `Suite.wrap` takes it) of each recipient's JWK, in the order of `paths`.
+
+    KeyFileError for a file that is none, of another suite, or of a kid that comes twice.
+    """
+    found: dict[str, bytes] = {}
+    for path in paths:
+        recipient = load_recipient(path)
+        if recipient.suite != suite:
+            raise KeyFileError(path, f"is a key of suite {recipient.suite}, the log is kept in suite {suite}")
+        if recipient.kid in found:
+            raise KeyFileError(path, f'the kid "{recipient.kid}" comes twice among the recipients')
+        found[recipient.kid] = recipient.public
+    return list(found.items())

@@ -29,9 +29,10 @@ from agent.logformat.suites import Suite, SuiteError, suite_by_number
 from agent.recorder.log import LogError, Recovered
 from agent.recorder.sealed.disk import Disk, write_all
 from agent.recorder.sealed.ends import Due, Places, judge, lost, parse_line, read_tail
-from agent.recorder.sealed.folder import exists, open_folder, save_torn
+from agent.recorder.sealed.folder import exists, save_torn
 from agent.recorder.sealed.keys import StateKey, drop_key_file
 from agent.recorder.sealed.parts import Clocks
+from agent.recorder.sealed.segment import wipe
 from agent.recorder.sealed.state import End, Slot, State, reserve_ahead
 
 RESERVE_BYTES: Final = 8 << 20
@@ -69,7 +70,7 @@ class Entry:
 
 
 class Ledger:
-    """The one writer of a folder's ledger, held by a lock on `state`. Made before the folder's `SealedLog`.
+    """The one writer of a folder's ledger; whoever makes it holds the folder's lock (`folder.open_locked`).
 
     `recovered`: torn bytes that opening set aside, None for none. `broken_off`: why a new ledger was begun,
     "" when it was not. `kept_by`: see `StateKey`. `reserved`: whether it can go on when the disk is full.
@@ -79,6 +80,7 @@ class Ledger:
     def __init__(
         self,
         folder: Path,
+        folder_fd: int,
         *,
         birth: Birth,
         key: StateKey,
@@ -87,10 +89,9 @@ class Ledger:
         reserve: Reserve = reserve_ahead,
         on_entry: Callable[[Entry], None] | None = None,
     ) -> None:
-        """Opens, repairs or begins it, the folder too (0700). `disk` and `reserve` are for tests.
+        """Opens, repairs or begins it; `folder_fd` is borrowed. `disk` and `reserve` are for tests.
 
-        Raises LogError when the disk refuses, another process holds it or the suite is not to be had here;
-        never for what it finds.
+        Raises LogError when the disk refuses or the suite is not to be had here, never for what it finds.
         """
         self.path = folder / LEDGER_FILE
         self.recovered: Recovered | None = None
@@ -104,13 +105,13 @@ class Ledger:
         self._clocks = clocks
         self._disk = disk or Disk()
         self._reserve_call = reserve
+        self._folder_fd = folder_fd
         self._fd = -1
         self._size = self._reserved_to = 0
         self._head: Entry | None = None
         self._pending: tuple[Entry, bytes] | None = None
         self._places = Places()
         self._state: State | None = None
-        self._folder_fd = open_folder(folder)
         try:
             with self._named_errors():
                 self._open()
@@ -145,10 +146,9 @@ class Ledger:
                     self._state.erase()
             self._state.close()
         self._state = None
-        for fd in (self._fd, self._folder_fd):
-            if fd >= 0:
-                os.close(fd)
-        self._fd = self._folder_fd = -1
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
 
     # ---- appending
 
@@ -196,7 +196,7 @@ class Ledger:
         if len(line) > MAX_LEDGER_LINE_BYTES:
             raise ValueError(f"{len(line)} bytes, at most {MAX_LEDGER_LINE_BYTES}")
         digest = after.hash(line)
-        state.put(Slot(slot.n + 1, after.number, End(slot.n, digest), bytearray(private)))
+        state.put(Slot(slot.n + 1, after.number, End(slot.n, digest), _taken(private)))
         self._pending = Entry(slot.n, kind, body, wall_ns, line, digest.hex()), content
 
     def _commit(self) -> Entry:
@@ -299,7 +299,7 @@ class Ledger:
     def _begin(self, before: End, *, aside: bool = False) -> None:
         suite = suite_by_number(self._birth.suite)
         private, public = suite.new_signing_key()
-        self._signing.restart(Slot(0, suite.number, before, bytearray(private)))
+        self._signing.restart(Slot(0, suite.number, before, _taken(private)))
         if aside:
             self._disk.rename(LEDGER_FILE, f"ledger-{self._last_aside() + 1}.jsonl", self._folder_fd)
         if self._fd < 0:
@@ -347,6 +347,13 @@ def _signed(fields: Mapping[str, object], suite: Suite, private: bytearray) -> b
     signed = _json(fields)[:-1]
     signature = encode_base64url(suite.sign(private, LEDGER_LABEL + signed))
     return b'%b%b%b"}' % (signed, LEDGER_SIG, signature.encode())
+
+
+def _taken(private: bytes) -> bytearray:
+    """A key in memory that can be wiped, and nowhere else."""
+    taken = bytearray(private)
+    wipe(private)
+    return taken
 
 
 def _json(value: object) -> bytes:

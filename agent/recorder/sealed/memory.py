@@ -1,8 +1,8 @@
 """Keys in memory: kept out of swap, core dumps and other processes' reach as far as the system grants it.
 
-Python and the libraries below it copy keys (a `bytes` cannot be emptied), so wiping what we hold is the
-smaller half; the larger is that no memory of this process is swapped out or can be read at all. For the same
-reason the whole process is locked or nothing: locked buffers of ours would say more than they keep.
+Python and the libraries below it copy keys, so wiping what we hold (`segment.wipe`) is the smaller half; the
+larger is that no memory of this process is swapped out or can be read at all. For the same reason the whole
+process is locked or nothing: locked buffers of ours would say more than they keep.
 """
 
 import ctypes
@@ -38,12 +38,6 @@ def protect() -> MemoryReport:
     """Takes what the system grants and reports it; never raises for what it refuses. Before the first key."""
     undumpable, unlocked = _no_dumps(), lock_memory()
     return MemoryReport(bool(undumpable), not unlocked, (*undumpable, *unlocked))
-
-
-def wipe(*buffers: bytearray) -> None:
-    """Zeros in place; emptying a buffer would hand its bytes back to the allocator as they are."""
-    for buffer in buffers:
-        buffer[:] = bytes(len(buffer))
 
 
 def _no_dumps() -> list[str]:

@@ -12,8 +12,6 @@ a full disk never stops it.
 """
 
 import ctypes
-import errno
-import fcntl
 import os
 import struct
 from dataclasses import dataclass
@@ -25,7 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from agent.recorder.sealed.disk import Disk, fill, write_all
 from agent.recorder.sealed.folder import exists
 from agent.recorder.sealed.keys import StateKey
-from agent.recorder.sealed.memory import wipe
+from agent.recorder.sealed.segment import wipe
 
 STATE_FILE: Final = "state"
 SLOT_BYTES: Final = 4096
@@ -156,10 +154,12 @@ class State:
     def _sealed(self, slot: Slot) -> bytes:
         before = slot.before
         reason = REASONS.index(before.reason)
-        plain = bytearray(_PLAIN.pack(slot.n, slot.suite, reason, before.n, before.hash, bytes(slot.private)))
+        private = bytes(slot.private)
+        plain = _PLAIN.pack(slot.n, slot.suite, reason, before.n, before.hash, private)
         nonce = os.urandom(_NONCE_BYTES)
         sealed = AESGCM(self._key.keys[0]).encrypt(nonce, plain, self._associated)
         wipe(plain)
+        wipe(private)
         return _MAGIC + nonce + sealed
 
     def _read(self, place: int) -> Slot | None:
@@ -178,7 +178,10 @@ class State:
         except InvalidTag:
             return None
         n, suite, reason, before_n, before_hash, private = _PLAIN.unpack(plain)
-        return Slot(n, suite, End(before_n, before_hash, REASONS[reason]), bytearray(private), aged)
+        slot = Slot(n, suite, End(before_n, before_hash, REASONS[reason]), bytearray(private), aged)
+        wipe(plain)
+        wipe(private)
+        return slot
 
 
 def _open(disk: Disk, folder_fd: int) -> int:
@@ -186,7 +189,6 @@ def _open(disk: Disk, folder_fd: int) -> int:
     new = not exists(STATE_FILE, folder_fd)
     fd = disk.create(STATE_FILE, folder_fd) if new else disk.open(STATE_FILE, folder_fd)
     try:
-        _lock(fd)
         if os.fstat(fd).st_size < 2 * SLOT_BYTES:
             fill(disk, fd, 2 * SLOT_BYTES)
         disk.sync_all(folder_fd)  # after each start: the one that made it may have ended before its own
@@ -194,13 +196,6 @@ def _open(disk: Disk, folder_fd: int) -> int:
         os.close(fd)
         raise
     return fd
-
-
-def _lock(fd: int) -> None:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise BlockingIOError(errno.EAGAIN, "another process writes this ledger") from None
 
 
 def reserve_ahead(fd: int, offset: int, size: int) -> None:
