@@ -161,7 +161,7 @@ class Broker:
 
     def _launch(self, port: int) -> Child:
         acl = self._folder / "acl"
-        acl.write_text(acl_text((person.kid, person.role) for person in self._pki.people))
+        acl.write_text(acl_text(self._pki.parties))
         if self._program is None:
             files = {
                 "ca": self._pki.ca,

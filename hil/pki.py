@@ -1,9 +1,10 @@
 """Keys, certificates and a trust file for one robot and its people: for the demo and for every rig test.
 
-Two separate things, as in the field: X.509 certificates (ECDSA P-256) say who may talk to the broker;
-Ed25519 keys sign what is said end to end (PROTOCOL 3). The trust file is signed here with PyJWT, apart
-from the agent's own code, so that the agent reads one it did not write. Nothing here is meant for a
-robot in service: there the department keeps its root key elsewhere.
+Three separate things, as in the field: X.509 certificates (ECDSA P-256) say who may talk to the broker;
+Ed25519 keys sign what is said end to end (PROTOCOL 3); X25519 keys open the sealed log. The trust file is
+signed here with PyJWT, and keys are written with `cryptography`, apart from the agent's own code, so that the
+agent reads what it did not write. Nothing here is meant for a robot in service: there the department keeps
+its root key elsewhere, and no key that opens a log is ever near the robot.
 """
 
 import base64
@@ -23,6 +24,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from agent.errors import WardenError
@@ -32,10 +34,16 @@ CLOCK_DRIFT = timedelta(hours=1)
 """Certificates begin this much earlier: a robot fresh from a power cut may run behind."""
 ROOT_KID = "department-root"
 ROLES = ("guardian", "department", "authority", "maintainer")
+RECIPIENTS = ("department", "authority")
+"""Who can open the log: kids, which are in no trust file."""
+WITNESS_KID = "witness-1"
+"""The machine that keeps copies of ledgers; it is in no trust file, the plan pins its key."""
+WITNESS_ROLE = "witness"
+"""What the broker lets it do (`hil.broker_acl`)."""
 PRIVATE, PUBLIC = 0o600, 0o644
 
 Jwk = dict[str, str]
-PrivateKey = ec.EllipticCurvePrivateKey | Ed25519PrivateKey
+PrivateKey = ec.EllipticCurvePrivateKey | Ed25519PrivateKey | X25519PrivateKey
 
 
 class PkiError(WardenError):
@@ -95,9 +103,13 @@ def public_jwk(key: Ed25519PrivateKey | Ed25519PublicKey, kid: str) -> Jwk:
     """The public half as PROTOCOL 3's JWK (RFC 8037)."""
     public = key.public_key() if isinstance(key, Ed25519PrivateKey) else key
     raw = public.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    return _okp("Ed25519", raw, kid)
+
+
+def _okp(crv: str, raw: bytes, kid: str) -> Jwk:
     return {
         "kty": "OKP",
-        "crv": "Ed25519",
+        "crv": crv,
         "x": base64.urlsafe_b64encode(raw).rstrip(b"=").decode(),
         "kid": kid,
     }
@@ -208,7 +220,10 @@ def _with_key_ids(
 
 @dataclass(frozen=True)
 class Pki:
-    """A folder laid out for PROTOCOL 8's `[remote]`: CA, server, robot, department's root, trust, people."""
+    """A folder laid out for PROTOCOL 8's `[remote]` and `[recorder]`.
+
+    CA, server, robot, department's root, trust, people; those who can open the log, and a witness.
+    """
 
     folder: Path
     robot_id: str
@@ -245,8 +260,11 @@ class Pki:
             made.robot_jwk, json.dumps(_make_signing_key(made.robot.signing_key, robot_id)).encode(), PUBLIC
         )
         _write(made.root_jwk, json.dumps(_make_signing_key(made.root_key, ROOT_KID)).encode(), PUBLIC)
-        for person in people:
-            made.enrol(person.kid)
+        for kid in (*(person.kid for person in people), WITNESS_KID):
+            made.enrol(kid)
+        _write(made.witness_jwk, json.dumps(made._jwk(WITNESS_KID)).encode(), PUBLIC)
+        for kid in RECIPIENTS:
+            _make_recipient(made.recipient_key(kid), made.recipient_jwk(kid), kid)
         made.sign_trust(version=1)
         return made
 
@@ -289,6 +307,30 @@ class Pki:
     def trust(self) -> Path:
         """The signed trust file."""
         return self.folder / "trust.jwt"
+
+    @property
+    def parties(self) -> tuple[tuple[str, str], ...]:
+        """(name in the certificate, role) of everyone at the broker but the robot."""
+        people = ((person.kid, person.role) for person in self.people)
+        return (*people, (WITNESS_KID, WITNESS_ROLE))
+
+    @property
+    def witness(self) -> Identity:
+        """The files of the machine that witnesses."""
+        return self.person(WITNESS_KID)
+
+    @property
+    def witness_jwk(self) -> Path:
+        """The public half of what the witness signs with, which the plan pins."""
+        return self.folder / "witness.ed25519.jwk"
+
+    def recipient_jwk(self, kid: str) -> Path:
+        """The public key of one of RECIPIENTS, which the plan names."""
+        return self.folder / f"{kid}.x25519.jwk"
+
+    def recipient_key(self, kid: str) -> Path:
+        """The private key that opens the log."""
+        return self.folder / f"{kid}.x25519.pem"
 
     def person(self, kid: str) -> Identity:
         """The files of one enrolled person."""
@@ -336,7 +378,7 @@ class Pki:
 
 def _check_names(robot_id: str, people: Sequence[Person]) -> None:
     """One name is one right at the broker: a person named like the robot could speak for it there."""
-    names = [robot_id, ROOT_KID, *(person.kid for person in people)]
+    names = [robot_id, ROOT_KID, WITNESS_KID, *(person.kid for person in people)]
     for name in names:
         if names.count(name) > 1:
             raise PkiError(name, "the name of two parties")
@@ -349,6 +391,13 @@ def _make_signing_key(path: Path, kid: str) -> Jwk:
     key = Ed25519PrivateKey.generate()
     _write_private(path, key)
     return public_jwk(key, kid)
+
+
+def _make_recipient(private: Path, public: Path, kid: str) -> None:
+    key = X25519PrivateKey.generate()
+    _write_private(private, key)
+    jwk = _okp("X25519", key.public_key().public_bytes_raw(), kid)
+    _write(public, json.dumps(jwk).encode(), PUBLIC)
 
 
 def _write_private(path: Path, key: PrivateKey) -> None:

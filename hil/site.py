@@ -101,6 +101,8 @@ link_lost_s = 5
 
 [recorder]
 dir = "log"
+recipients = ["pki/department.x25519.jwk", "pki/authority.x25519.jwk"]
+witnesses = ["pki/witness.ed25519.jwk"]
 
 [monitor]
 listen = "127.0.0.1:0"

@@ -38,6 +38,8 @@ trust = "pki/trust.jwt"
 
 [recorder]
 dir = "log"
+recipients = ["pki/department.x25519.jwk", "pki/authority.x25519.jwk"]
+witnesses = ["pki/witness.ed25519.jwk"]
 
 [monitor]
 listen = "127.0.0.1:0"

@@ -198,8 +198,21 @@ def _remote(model: PlanModel, folder: Path) -> p.Remote:
 def _recorder(model: PlanModel, folder: Path) -> p.Recorder:
     recorder = model.recorder
     log_dir = recorder.dir or str(Path(model.robot.state_dir) / "log")
-    recipients = tuple(_path(folder, name) for name in recorder.recipients)
-    return p.Recorder(_path(folder, log_dir), recipients, recorder.retention_days)
+    return p.Recorder(
+        dir=_path(folder, log_dir),
+        recipients=tuple(_path(folder, name) for name in recorder.recipients),
+        retention_days=recorder.retention_days,
+        suite=recorder.suite,
+        opening=recorder.opening,
+        witnesses=tuple(_path(folder, name) for name in recorder.witnesses),
+        compress=recorder.compress,
+        segment_bytes=recorder.segment_bytes,
+        segment_hours=recorder.segment_hours,
+        checkpoint_ns=recorder.checkpoint_s * S,
+        incident_before_ns=recorder.incident_before_s * S,
+        incident_after_ns=recorder.incident_after_s * S,
+        state_credential=recorder.state_credential,
+    )
 
 
 def _monitor(model: PlanModel, folder: Path) -> p.Monitor:

@@ -15,6 +15,7 @@ from agent.config.build import build_plan
 from agent.config.devices import check_entries, check_present, check_together
 from agent.config.errors import ConfigError, Problem
 from agent.config.model import ConditionModel, InputModel, PlanModel
+from agent.config.recording import check_recorder, check_recorder_files
 from agent.core.causes import EVENTS, FIXED_CLEAR, Clear, built_in_rows, floors
 from agent.core.plan import Plan
 from agent.core.responses import by_label
@@ -39,10 +40,12 @@ def load_plan(path: Path, *, offline: bool = False, module: str = "", simulate: 
     entries, problems = check_entries(model, path.parent.resolve())
     adapters, wrong = check_adapters(model)
     problems += [*wrong, *check_together(entries), *_check_conditions(model), *_check_timezone(model)]
-    problems += _check_remote(model)
+    problems += [*_check_remote(model), *check_recorder(model)]
     if not offline:
         opened = [entry for entry in entries if module in ("", entry.channel)]
         problems += [*([] if simulate else check_present(opened)), *_check_files(model, path.parent, module)]
+        if module in ("", "recorder"):
+            problems += check_recorder_files(model, path.parent)
     if problems:
         raise ConfigError(str(path), problems)
     return build_plan(model, entries, adapters, path, hashlib.sha256(raw).hexdigest(), offline=offline)
@@ -206,23 +209,20 @@ _OPENED_BY = {
     "remote.ca": ("remote",),
     "remote.cert": ("remote",),
     "remote.key": ("remote",),
-    "recorder.recipients": ("recorder",),
     "monitor.tls_cert": ("monitor",),
     "monitor.tls_key": ("monitor",),
     "monitor.password_file": ("monitor",),
 }
-"""Which modules open each file."""
+"""Which modules open each file; `check_recorder_files` reads the recorder's."""
 
 
 def _files(model: PlanModel) -> Iterator[tuple[str, str, bool]]:
-    """(key, path, whether it is secret) of every file the plan names."""
+    """(key, path, whether it is secret) of every file the plan names, but for the recorder's."""
     remote, monitor = model.remote, model.monitor
     yield "remote.signing_key", remote.signing_key, True
     yield "remote.trust", remote.trust, False
     for root in remote.root_keys:
         yield "remote.root_keys", root, False
-    for recipient in model.recorder.recipients:
-        yield "recorder.recipients", recipient, False
     optional = (
         ("remote.ca", remote.ca, False),
         ("remote.cert", remote.cert, False),

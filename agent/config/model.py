@@ -217,12 +217,46 @@ class RemoteModel(Model):
     presence_s: float = Field(default=0, ge=0, le=3600)
 
 
-class RecorderModel(Model):
-    """`[recorder]`."""
+Stream = Literal["safety", "net", "tele"]
 
-    dir: PathText | None = None
-    recipients: tuple[PathText, ...] = ()
+
+class RecorderModel(Model):
+    """`[recorder]`: the sealed log."""
+
+    dir: PathText | None = Field(default=None, description="The log; default: `log` in robot.state_dir")
+    recipients: tuple[PathText, ...] = Field(
+        default=(), max_length=16, description="Public keys (JWK) of those who can open it, at least one"
+    )
     retention_days: int = Field(default=190, ge=190, le=36_500, description="Six months are up to 184 days")
+    suite: StrictInt = Field(
+        default=1, ge=1, le=2, description="1: X25519, AES-256-GCM, SHA-256, Ed25519; 2: SM2, SM4-GCM, SM3"
+    )
+    opening: Literal["any", "all"] = Field(
+        default="any", description="Each recipient opens it alone, or only all of them together"
+    )
+    witnesses: tuple[PathText, ...] = Field(
+        default=(), max_length=8, description="Public keys (Ed25519 JWK) of the ledger's witnesses"
+    )
+    compress: tuple[Stream, ...] = Field(
+        default=("safety", "net", "tele"), max_length=3, description="Streams packed before they are sealed"
+    )
+    segment_bytes: int = Field(
+        default=8 << 20, ge=64 << 10, le=256 << 20, description="A segment ends at this size, bytes"
+    )
+    segment_hours: int = Field(default=24, ge=1, le=168, description="And at this age, hours")
+    checkpoint_s: int = Field(
+        default=300, ge=10, le=3600, description="The ledger states each stream's end this often, seconds"
+    )
+    incident_before_s: int = Field(
+        default=30, ge=0, le=300, description="Telemetry kept whole from before an incident, seconds"
+    )
+    incident_after_s: int = Field(default=10, ge=0, le=300, description="And from after it, seconds")
+    state_credential: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")] = (
+        Field(
+            default="warden-ledger",
+            description="systemd credential that seals the state of the ledger's signing",
+        )
+    )
 
 
 Listen = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$")]

@@ -147,11 +147,22 @@ class Remote:
 
 @dataclass(frozen=True, slots=True)
 class Recorder:
-    """`[recorder]`."""
+    """`[recorder]`: the sealed log. Paths are absolute; `opening` is `any` or `all` of the recipients."""
 
     dir: str
     recipients: tuple[str, ...]
     retention_days: int
+    suite: int = 1
+    opening: str = "any"
+    witnesses: tuple[str, ...] = ()
+    compress: tuple[str, ...] = ("safety", "net", "tele")
+    """Streams that are compressed before they are sealed."""
+    segment_bytes: int = 8 << 20
+    segment_hours: int = 24
+    checkpoint_ns: int = 300_000_000_000
+    incident_before_ns: int = 30_000_000_000
+    incident_after_ns: int = 10_000_000_000
+    state_credential: str = "warden-ledger"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,16 @@
 """Plan files for tests: PROTOCOL 8's as it stands, and one whose every file and port is there."""
 
+import json
 from pathlib import Path
 from textwrap import dedent
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
 from agent.config import ConfigError, load_plan
 from agent.core.plan import Plan
+from agent.core.trust import encode_base64url
+from agent.tokens import public_jwk, raw_public_key
 
 PROTOCOL_PLAN = Path(__file__).with_name("protocol_plan.toml")
 
@@ -62,7 +68,20 @@ GOOD = dedent(
     """
 )
 SECRET = ("robot.key", "robot.pem")
-OPEN_TO_ALL = ("tty0", "tty1", "ca.crt", "robot.crt", "root.jwk", "trust.jwt", "department.jwk")
+OPEN_TO_ALL = ("tty0", "tty1", "ca.crt", "robot.crt", "root.jwk", "trust.jwt")
+
+
+def recipient_jwk(kid: str) -> str:
+    """The public key of one who can open the log: another for each kid."""
+    private = X25519PrivateKey.from_private_bytes(kid.encode().ljust(32, b"."))
+    raw = private.public_key().public_bytes_raw()
+    return json.dumps({"kty": "OKP", "crv": "X25519", "x": encode_base64url(raw), "kid": kid})
+
+
+def witness_jwk(kid: str) -> str:
+    """The public key of a witness: another for each kid."""
+    key = Ed25519PrivateKey.from_private_bytes(kid.encode().ljust(32, b"."))
+    return json.dumps(public_jwk(kid, raw_public_key(key)))
 
 
 class Folder:
@@ -77,6 +96,12 @@ class Folder:
         for name in SECRET:
             (folder / name).write_text(name)
             (folder / name).chmod(0o600)
+        self.holding("department.jwk", recipient_jwk("department"))
+
+    def holding(self, name: str, content: str) -> "Folder":
+        """With one more file, or another in its place."""
+        (self.folder / name).write_text(content)
+        return self
 
     def replaced(self, old: str, new: str) -> "Folder":
         """The plan with one passage changed."""

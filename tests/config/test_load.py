@@ -137,7 +137,21 @@ def test_its_paths_are_of_its_folder(protocol: Plan) -> None:
         link_lost_ns=5000 * MS,
     )
     recipients = (str(HERE / "department.x25519.jwk"), str(HERE / "authority.x25519.jwk"))
-    assert protocol.recorder == Recorder("/var/lib/warden/log", recipients, 190)
+    assert protocol.recorder == Recorder(
+        dir="/var/lib/warden/log",
+        recipients=recipients,
+        retention_days=190,
+        suite=1,
+        opening="any",
+        witnesses=(),
+        compress=("safety", "net", "tele"),
+        segment_bytes=8 * 1024 * 1024,
+        segment_hours=24,
+        checkpoint_ns=300_000 * MS,
+        incident_before_ns=30_000 * MS,
+        incident_after_ns=10_000 * MS,
+        state_credential="warden-ledger",
+    )
     assert protocol.monitor == Monitor("127.0.0.1:9477", "", "", "")
 
 

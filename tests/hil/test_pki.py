@@ -12,10 +12,25 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from cryptography.x509.verification import PolicyBuilder, Store
 
-from hil.pki import DEFAULT_PEOPLE, ROOT_KID, Person, Pki, PkiError, load_signing_key, make_trust, public_jwk
+from agent.recipients import load_recipient, load_recipient_key
+from agent.tokens import load_public_jwk
+from hil.broker_acl import rules_of
+from hil.pki import (
+    DEFAULT_PEOPLE,
+    RECIPIENTS,
+    ROOT_KID,
+    WITNESS_KID,
+    Person,
+    Pki,
+    PkiError,
+    load_signing_key,
+    make_trust,
+    public_jwk,
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +59,10 @@ def trust(pki: Pki, token: str | None = None) -> dict[str, Any]:
 
 def test_the_folder_is_laid_out_for_a_plan(pki: Pki) -> None:
     found = {path.relative_to(pki.folder).as_posix() for path in pki.folder.rglob("*") if path.is_file()}
-    people = {f"people/{p.kid}.{end}" for p in DEFAULT_PEOPLE for end in ("crt", "key", "ed25519.pem")}
-    assert found == people | {
+    kids = (*(person.kid for person in DEFAULT_PEOPLE), WITNESS_KID)
+    people = {f"people/{kid}.{end}" for kid in kids for end in ("crt", "key", "ed25519.pem")}
+    recipients = {f"{kid}.x25519.{end}" for kid in RECIPIENTS for end in ("pem", "jwk")}
+    assert found == people | recipients | {
         "ca.crt",
         "server.crt",
         "server.key",
@@ -56,12 +73,13 @@ def test_the_folder_is_laid_out_for_a_plan(pki: Pki) -> None:
         "department-root.jwk",
         "department-root.pem",
         "trust.jwt",
+        "witness.ed25519.jwk",
     }
 
 
 def test_private_keys_are_their_owners_alone(pki: Pki) -> None:
     private = [path for path in pki.folder.rglob("*") if path.suffix in (".key", ".pem")]
-    assert len(private) == 4 + 2 * len(DEFAULT_PEOPLE)
+    assert len(private) == 4 + 2 * (len(DEFAULT_PEOPLE) + 1) + len(RECIPIENTS)
     assert {stat.S_IMODE(path.stat().st_mode) for path in private} == {0o600}
     assert all(b"BEGIN PRIVATE KEY" in path.read_bytes() for path in private), "PKCS#8"
 
@@ -88,6 +106,7 @@ def test_a_key_is_never_overwritten(pki: Pki) -> None:
     [
         ([Person("FT-2024-0017", "机器人")], "two parties"),
         ([Person(ROOT_KID, "李静")], "two parties"),
+        ([Person(WITNESS_KID, "李静")], "two parties"),
         ([Person("li", "李静"), Person("li", "李强")], "two parties"),
         ([Person("li", "李静", role="boss")], "role must be one of"),
     ],
@@ -98,6 +117,25 @@ def test_mixed_up_names_are_refused_before_anything_is_written(
     with pytest.raises(PkiError, match=reason):
         Pki.create(tmp_path / "pki", people=people)
     assert not (tmp_path / "pki").exists()
+
+
+@pytest.mark.parametrize("kid", RECIPIENTS)
+def test_a_recipient_s_two_files_belong_together_and_are_read_by_the_agent(pki: Pki, kid: str) -> None:
+    recipient, key = load_recipient(pki.recipient_jwk(kid)), load_recipient_key(pki.recipient_key(kid))
+    assert (recipient.kid, recipient.suite, key.suite) == (kid, 1, 1)
+    assert (
+        X25519PrivateKey.from_private_bytes(key.private).public_key().public_bytes_raw() == recipient.public
+    )
+
+
+def test_the_witness_is_a_party_at_the_broker_and_nobody_to_the_robot(pki: Pki) -> None:
+    kid, public = load_public_jwk(pki.witness_jwk)
+    signing = load_signing_key(pki.witness.signing_key)
+    assert (kid, public) == (WITNESS_KID, signing.public_key().public_bytes_raw())
+    assert name(pki.witness.cert) == WITNESS_KID
+    assert WITNESS_KID not in {person["kid"] for person in trust(pki)["people"]}
+    assert dict(pki.parties)[WITNESS_KID] == "witness"
+    assert all(rules_of(role) for _, role in pki.parties)
 
 
 # Certificates ---------------------------------------------------------------------------------------------
