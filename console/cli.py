@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -239,6 +239,54 @@ def witness(
     address = _host_port(metrics) if metrics else None
     options = Options(state, tuple(robots or ()), tuple(genesis or ()), silence_s, address)
     _run(setup, lambda _: follow(setup, options), interrupted=DONE)
+
+
+@app.command()
+@with_setup
+def order(
+    setup: Setup,
+    out: Annotated[Path, typer.Option(help="The order goes here, a new file 指令文件.", show_default=False)],
+    draft: Annotated[
+        Path | None, typer.Argument(help="Of `warden log due` 草案.", show_default=False)
+    ] = None,
+    release: Annotated[
+        str | None, typer.Option(metavar="HOLD", help="End this hold instead 解除保留.", show_default=False)
+    ] = None,
+    robot: Annotated[
+        str | None, typer.Option(help="Whose hold 机器人编号.", callback=_optional_name, show_default=False)
+    ] = None,
+    reason: Annotated[str | None, typer.Option(help="Why, for the record 理由.", show_default=False)] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Sign without a question.")] = False,
+) -> None:
+    """Sign an order to delete from a robot's log, or to end a hold, for the department 签发日志指令."""
+    from console.order import read_draft, release_of, sign_order
+
+    if (draft is None) == (release is None) or (release is None) != (robot is None):
+        raise typer.BadParameter("give DRAFT, or --release with --robot")
+
+    def agreed() -> bool:
+        return yes or typer.confirm("签发 sign?", err=True)
+
+    try:
+        wanted = read_draft(draft) if draft is not None else release_of(robot or "", release or "")
+        signed = sign_order(
+            wanted,
+            out,
+            profile=setup.profile(),
+            reason=reason,
+            show=lambda line: typer.echo(line, err=True),
+            agreed=agreed,
+        )
+    except WardenError as error:
+        _end_with(_show(setup.as_json), error)
+    if setup.as_json:
+        typer.echo(json.dumps({"type": "order", **signed}))
+    else:
+        typer.echo(f"{out}: 已签发 signed by {signed['kid']}; on the robot: warden log {_next(signed)}")
+
+
+def _next(signed: Mapping[str, object]) -> str:
+    return f"{'hold --release' if 'hold' in signed else 'delete --order'} FILE --config PLAN"
 
 
 def main() -> None:

@@ -1,0 +1,15 @@
+"""A draft order: JSON that `warden log due` writes and `guardian order` has somebody sign.
+
+`{"robot": …, "order": "delete", "segments": [{"stream", "segno", "seal"}, …], "reason": ""}`
+"""
+
+from typing import Final
+
+DRAFT_FIELDS: Final = frozenset({"robot", "order", "segments", "reason"})
+SEGMENT_FIELDS: Final = frozenset({"stream", "segno", "seal"})
+MAX_ORDER_SEGMENTS: Final = 200
+"""A `delete` entry of the ledger holds the order and the segments it names once more, in a line of 64 KiB: a
+segment takes at most 113 bytes of JSON, and 151 more inside the token. 235 would fit beside a long reason."""
+MAX_DRAFT_BYTES: Final = 65_536
+MAX_ORDER_REASON: Final = 500
+"""Characters."""
