@@ -46,7 +46,7 @@ def test_who_may_read_what(topic: str) -> None:
     full = f"warden/v1/{topic}"
     assert all(ACL.may_read(party(role), full) for role in ROLE_RULES), "people see everything"
     assert ACL.may_read("R-1", full), "a robot sees all that is under its own name, and the groups"
-    # A witness sees ledgers. A pattern is for whoever holds a certificate: commands to groups are signed, but no secret.
+    # A pattern is for whoever holds a certificate: commands to groups are signed, but no secret.
     for stranger in ("R-2", "unknown-x"):
         assert ACL.may_read(stranger, full) is topic.startswith("group/")
     assert ACL.may_read("witness-x", full) is (topic == "R-1/ledger" or topic.startswith("group/"))
