@@ -23,6 +23,14 @@ KEY = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
 OTHER = Ed25519PrivateKey.from_private_bytes(b"\x08" * 32)
 KEYS = {"g.li": tokens.raw_public_key(KEY)}
 
+SM2 = b"""-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqBHM9VAYItBG0wawIBAQQgOUUgj3shRLE/NuOK
+xtOflYiTk2koYLUaQvuB7033xbihRANCAAQJ+d8xHlQhoVDdfRYeS8XGchefrRgz
+/AdrsI/zVvNQIMzqSQziZ3WlLcbqcYzBqmAK7QX7814ISmYy9gctqa0T
+-----END PRIVATE KEY-----
+"""
+"""On a curve that `cryptography` has not got: GB/T 32918.5, appendix A."""
+
 
 def refused_file(load: Callable[[Path], object], path: Path) -> KeyFileError:
     with pytest.raises(KeyFileError) as caught:
@@ -111,6 +119,7 @@ def test_a_link_is_judged_by_what_it_leads_to(tmp_path: Path) -> None:
         (b"\xff" * 100, "PKCS#8"),
         (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "PKCS#8"),
         (pem(X25519PrivateKey.from_private_bytes(b"\x01" * 32)), "another kind"),
+        (SM2, "PKCS#8"),
         (pem(password=b"sesame"), "encrypted"),
         (b"x" * (tokens.MAX_KEY_FILE_BYTES + 1), "larger"),
     ],
