@@ -52,7 +52,7 @@ ZSTD_DICTIONARY: Final = (
     b'{"w":17,"b":1,"c":"s","s":"remote","o":"","q":1,"k":"mqtt_packet","d":{"topic":"warden/v1/","bytes":1024}}'
     b'{"w":17,"b":1,"c":"s","s":"reflex","o":"","q":1,"k":"response","d":{"channel":"reflex","response":"none"}}'
 )
-"""Raw content for zstd: what records begin with. A constant of the format: never changed, only numbered anew."""
+"""Raw content for zstd: what records begin with. Part of the format: never changed, only numbered anew."""
 
 # ---- ledger
 
