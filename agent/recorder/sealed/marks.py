@@ -53,16 +53,22 @@ class Marks:
     """The senders as of the last frame that is on disk; `stage` one more frame, write it, then `confirm`."""
 
     def __init__(self, disk: Disk, folder_fd: int, whole: Whole) -> None:
-        """Reads what a process before has left; LogError never, OSError only where no file can be made."""
+        """Reads what a process before has left; raises nothing."""
         self._disk = disk
+        self._folder_fd = folder_fd
         self._rows: dict[str, dict[str, _Row]] = {}
         self._tags: dict[str, Tag] = {}
         self._staged: tuple[dict[str, Tag], dict[Sender, _Row]] = ({}, {})
         self._slot = 0
         self._generation = 0
-        made = not exists(MARKS_FILE, folder_fd)
-        self._fd = disk.create(MARKS_FILE, folder_fd) if made else disk.open(MARKS_FILE, folder_fd)
-        self._load(whole)
+        self._fd = -1
+        with suppress(OSError):  # what cannot be opened now is tried again at the next frame
+            self._open()
+            self._load(whole)
+
+    def _open(self) -> None:
+        there = exists(MARKS_FILE, self._folder_fd)
+        self._fd = (self._disk.open if there else self._disk.create)(MARKS_FILE, self._folder_fd)
 
     def settled(self, source: str, boot: str) -> int:
         """0 for one never seen."""
@@ -86,6 +92,8 @@ class Marks:
         tags = {**self._tags, stream: tag}
         self._staged = (tags, rows)
         with suppress(OSError):  # a slot too old costs duplicates, not records
+            if self._fd < 0:
+                self._open()
             write_all(self._disk, self._fd, self._slot_bytes(tags, rows), self._slot * SLOT_BYTES)
 
     def _next_row(self, sender: Sender, stream: str, seq: int, settled: int) -> _Row:

@@ -30,6 +30,7 @@ class OpenSegment:
         self.place = place
         self.writer = SegmentWriter(tools.sealing, place, tools.clocks)
         self.durable = self.writer.point
+        self._header_hash = self.durable.h
         self.path = folder / segment_name(place.segno)
         self.waiting = 0
         self._tools = tools
@@ -65,7 +66,7 @@ class OpenSegment:
         """What must be durable before frame 0: the file's name, and `seg.open`."""
         if not self._announced:
             self._disk.sync_all(self._folder_fd)
-            self._tools.ledger.append("seg.open", open_body(self.place, self.durable.h))
+            self._tools.ledger.append("seg.open", open_body(self.place, self._header_hash))
             self._announced = True
 
     @property
@@ -97,6 +98,7 @@ class OpenSegment:
 
     def finish(self, reason: str) -> None:
         """Ends it with nothing waiting: seal, length, `seg.seal`. A repetition keeps the first reason."""
+        self.announce()
         if not self._seal:
             self._seal, self._reason = plain_seal(self.durable, reason), reason
             self.writer.wipe()

@@ -173,17 +173,23 @@ class Recovery:
                 self._set_aside(segno, fd, size)
                 return
             seal = last_seal(fd, size)
-            if seal is not None and not self._owed(segno):
+            if seal is not None and not self._owed(segno, seal):
                 self._count(segno, header, seal, size)
             else:
                 self._end(segno, fd, header)
         finally:
             os.close(fd)
 
-    def _owed(self, segno: int) -> bool:
-        """Whether the ledger may have missed a seal: the last one, or that of a segment under repair."""
-        begun = segno == self._segments[-1] or bool(self._told("seg.recover", segno))
-        return begun and not self._told("seg.seal", segno)
+    def _owed(self, segno: int, seal: Seal) -> bool:
+        """Whether this ledger is the one that has to know the seal, and does not.
+
+        Where it knows nothing of the segment, that was told to an earlier ledger. Of the last segment, and of
+        one that was given up before its first frame, it may have missed the beginning too.
+        """
+        if self._told("seg.seal", segno):
+            return False
+        begun = self._told("seg.open", segno) or self._told("seg.recover", segno)
+        return bool(begun) or segno == self._segments[-1] or not seal.frames
 
     def _count(self, segno: int, header: Header, seal: Seal, size: int) -> None:
         """One that was ended in order."""
@@ -272,6 +278,7 @@ class Recovery:
             ending = _Ending(nothing, b"", "", sealed=False, torn=(0, size), damaged=[])
             self._tell_recovery(Place(self._stream, segno, 0, ""), ending, kept_as)
         self._tail.recovered.append(Recovered(self._shown(segno), size, kept_as))
+        self._trust_ledger(segno)
         self._tools.disk.rename(name, kept_as, self._folder_fd)
         self._tools.disk.sync_all(self._folder_fd)
 

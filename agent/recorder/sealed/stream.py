@@ -171,7 +171,6 @@ class Stream:
     def _finish_all(self, segment: OpenSegment, reason: str) -> None:
         if segment.waiting:
             raise OSError(errno.EAGAIN, "frames still wait")
-        segment.announce()
         self._finish(segment, reason)
 
     def prepare(self) -> None:

@@ -5,16 +5,16 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from agent.logformat.layout import STREAMS
-from agent.logformat.suites import suite_by_number
+from agent.logformat.suites import Suite, suite_by_number
 from agent.recorder.log import LogError, Record
 from agent.recorder.sealed.disk import Disk
 from agent.recorder.sealed.log import SealedLog
-from agent.recorder.sealed.parts import Sealing
+from agent.recorder.sealed.parts import Clocks, Sealing
 from tests.recorder.sealed.reading import Segment, read_stream
 
 BOOT = "ab" * 16
@@ -30,9 +30,26 @@ def public(private: bytes) -> bytes:
 RECIPIENTS = tuple((kid, public(private)) for kid, private in KEYS.items())
 
 
-def sealing(**changes: Any) -> Sealing:
-    given = {"robot": "r1", "suite": suite_by_number(1), "recipients": RECIPIENTS, **changes}
-    return Sealing(**given)
+class Watched:
+    """Suite 1, and what it sealed: a key and nonce that come again are an error on the spot."""
+
+    def __init__(self) -> None:
+        self.used: set[tuple[bytes, bytes]] = set()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(suite_by_number(1), name)
+
+    def seal(self, key: bytes, nonce: bytes, plaintext: bytes, associated: bytes) -> bytes:
+        once = (bytes(key), bytes(nonce))
+        assert once not in self.used
+        assert any(key), "not a wiped key"
+        self.used.add(once)
+        return suite_by_number(1).seal(key, nonce, plaintext, associated)
+
+
+WATCHED = Watched()
+SEALING = Sealing("r1", cast("Suite", WATCHED), RECIPIENTS, segment_bytes=4_096)
+"""Small segments, so that faults meet every stage of a rotation."""
 
 
 class PlainLedger:
@@ -56,6 +73,40 @@ def entries(folder: Path, *kinds: str) -> list[tuple[str, dict[str, Any]]]:
     return [(line["kind"], line["body"]) for line in lines if not kinds or line["kind"] in kinds]
 
 
+def check_ledger(folder: Path) -> None:
+    """The ledger beside the files: each segment opened and ended once, with the hashes of what is there."""
+    told = entries(folder)
+    ended = {(body["stream"], body["segno"]): body for kind, body in told if kind == "seg.seal"}
+    opened = {(body["stream"], body["segno"]): body for kind, body in told if kind == "seg.open"}
+    assert len(ended) == sum(kind == "seg.seal" for kind, _ in told)
+    assert len(opened) == sum(kind == "seg.open" for kind, _ in told)
+    for stream in STREAMS:
+        for each in segments(folder, stream) if (folder / stream).is_dir() else ():
+            place = (stream, each.fields["segno"])
+            if each.frames or place in opened:
+                assert opened[place]["header"] == each.header_hash.hex()
+                assert opened[place]["first_seq"] == each.fields["first_seq"]
+            if each.seal is not None and place in ended:
+                body = ended[place]
+                assert (body["seal"], body["bytes"]) == (each.seal_hash, each.path.stat().st_size)
+                assert (body["frames"], body["next_seq"]) == (len(each.frames), each.next_seq)
+                assert (body["records"], body["reason"]) == (len(each.records), each.seal["reason"])
+
+
+def check_whole(folder: Path) -> None:
+    """A log that was closed in order: everything sealed, and the ledger says so."""
+    check_ledger(folder)
+    ended = {(body["stream"], body["segno"]) for _, body in entries(folder, "seg.seal")}
+    opened = {(body["stream"], body["segno"]) for _, body in entries(folder, "seg.open")}
+    found = {
+        (stream, each.fields["segno"])
+        for stream in STREAMS
+        for each in segments(folder, stream)
+        if each.seal is not None
+    }
+    assert found == ended == opened
+
+
 class Crash(BaseException):
     """The process ends here."""
 
@@ -63,7 +114,8 @@ class Crash(BaseException):
 class FaultyDisk(Disk):
     """Counts the calls that change the disk, and has `fault` decide at each one: it may raise.
 
-    `fault(step, name)`: step from 1, name of the call. A write may be told to do only a part first.
+    `fault(step, name)`: step from 1, name of the call. A write may be told to do only a part first. A sync is
+    counted and not made: what ends here is a process, and the kernel keeps its pages.
     """
 
     def __init__(self, fault: Callable[[int, str], None] = lambda _step, _name: None) -> None:
@@ -94,11 +146,9 @@ class FaultyDisk(Disk):
 
     def sync(self, fd: int) -> None:
         self.gate("sync")
-        super().sync(fd)
 
     def sync_all(self, fd: int) -> None:
         self.gate("sync_all")
-        super().sync_all(fd)
 
     def reserve(self, fd: int, size: int) -> None:
         self.gate("reserve")
@@ -117,8 +167,14 @@ class FaultyDisk(Disk):
         super().remove(name, folder_fd)
 
 
-def fail(code: int) -> None:
-    raise OSError(code, os.strerror(code))
+def at(step: int, error: BaseException) -> Callable[[int, str], None]:
+    """A fault at one step, or at every one from there on if it is an OSError."""
+
+    def fault(now: int, _name: str) -> None:
+        if now == step:
+            raise error
+
+    return fault
 
 
 def ledger_gate(disk: FaultyDisk, folder: Path) -> Callable[[str], None]:
@@ -133,10 +189,13 @@ def ledger_gate(disk: FaultyDisk, folder: Path) -> Callable[[str], None]:
     return gate
 
 
-def open_log(folder: Path, disk: FaultyDisk | None = None, **changes: Any) -> SealedLog:
+def open_log(
+    folder: Path, disk: FaultyDisk | None = None, sealing: Sealing = SEALING, clocks: Clocks | None = None
+) -> SealedLog:
     disk = disk or FaultyDisk()
-    ledger = PlainLedger(folder, ledger_gate(disk, folder))
-    return SealedLog(folder, sealing(**{"segment_bytes": 4_096, **changes}), ledger, disk=disk)
+    return SealedLog(
+        folder, sealing, PlainLedger(folder, ledger_gate(disk, folder)), disk=disk, clocks=clocks
+    )
 
 
 def abandon(log: SealedLog) -> None:

@@ -1,6 +1,6 @@
 """The format read once more, by a decoder of the tests' own: nothing of the writer or of `agent.audit`.
 
-Offsets and labels are spelled out here (README of agent/logformat), so that a constant changed by mistake shows.
+Offsets and labels are spelled out here (README of agent/logformat): a constant changed by mistake shows.
 """
 
 import base64

@@ -1,0 +1,338 @@
+"""What a start makes of a segment that has no end, or not the one it had (LOG, "Rules", crash)."""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.recorder.log import LogError, Recovered
+from agent.recorder.sealed.log import SealedLog
+from agent.recorder.sealed.segment import base64url
+from tests.recorder.sealed.logs import (
+    BOOT,
+    KEYS,
+    RECIPIENTS,
+    SEALING,
+    FaultyDisk,
+    PlainLedger,
+    abandon,
+    check_ledger,
+    check_whole,
+    entries,
+    open_log,
+    record,
+    records,
+    segments,
+    seqs,
+)
+from tests.recorder.sealed.reading import Segment, read_segment, whole_frame
+
+ONE = replace(SEALING, recipients=RECIPIENTS[:1])
+FRAMES = 4
+NAME = "0000000001.seg"
+
+
+def killed(folder: Path, stream: str) -> Segment:
+    """A log whose process was killed after FRAMES frames of one record; its one segment."""
+    log = open_log(folder, sealing=ONE)
+    for seq in range(1, FRAMES + 1):
+        log.append([record(seq, stream=stream)])
+    abandon(log)
+    return read_segment(folder / stream / NAME, KEYS)
+
+
+@pytest.fixture(params=["net", "safety"])
+def stream(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "log"
+
+
+def reopened(folder: Path) -> tuple[Recovered, ...]:
+    log = open_log(folder, sealing=ONE)
+    log.close()
+    return log.recovered
+
+
+def recover_entry(folder: Path) -> dict[str, object]:
+    ((_, body),) = entries(folder, "seg.recover")
+    return body
+
+
+# ---- torn tails
+
+
+def torn_copies(folder: Path, segment: Segment, first: int, *, blank: bool) -> Iterator[tuple[int, Path]]:
+    """Copies of the log in which the segment's bytes from an offset on are gone, or zero."""
+    data = segment.path.read_bytes()
+    for offset in range(first, segment.end):
+        copy = folder.with_name("torn")
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(folder, copy)
+        path = copy / segment.path.relative_to(folder)
+        path.write_bytes(data[:offset] + (bytes(len(data) - offset) if blank else b""))
+        yield offset, copy
+
+
+def check_torn(copy: Path, stream: str, segment: Segment, offset: int) -> None:
+    whole = [frame for frame in segment.frames if frame.offset + len(frame.raw) <= offset]
+    end = whole[-1].offset + len(whole[-1].raw) if whole else segment.header_bytes
+    torn = segment.path.read_bytes()[end:offset].rstrip(b"\0")
+    found = reopened(copy)
+    assert seqs(copy, stream) == [frame.first_seq for frame in whole]
+    assert [(each.seal or {}).get("reason") for each in segments(copy, stream)] == ["recovered"]
+    kept_as = f"{NAME}.torn-1" if torn else ""
+    assert found == ((Recovered(f"{stream}/{NAME}", len(torn), kept_as),) if torn else ())
+    body = recover_entry(copy)
+    assert (body["torn_bytes"], body["kept_as"], body["frames"]) == (len(torn), kept_as, len(whole))
+    assert not torn or (copy / stream / kept_as).read_bytes() == torn
+    check_whole(copy)
+    told = entries(copy)
+    assert reopened(copy) == ()
+    assert entries(copy) == told
+
+
+@pytest.mark.parametrize(("stream", "blank"), [("net", False), ("safety", True)])
+def test_a_tail_torn_at_every_byte(folder: Path, stream: str, blank: bool) -> None:
+    segment = killed(folder, stream)
+    for offset, copy in torn_copies(folder, segment, segment.header_bytes, blank=blank):
+        check_torn(copy, stream, segment, offset)
+
+
+def test_a_header_torn_at_every_byte(folder: Path) -> None:
+    segment = killed(folder, "net")
+    data = segment.path.read_bytes()
+    for offset in range(segment.header_bytes):
+        shutil.rmtree(folder / "net")
+        (folder / "net").mkdir()
+        segment.path.write_bytes(data[:offset])
+        (folder / "ledger.jsonl").unlink()
+        assert reopened(folder) == (Recovered(f"net/{NAME}", offset, f"{NAME}.torn-1"),)
+        assert (folder / "net" / f"{NAME}.torn-1").read_bytes() == data[:offset]
+        assert recover_entry(folder)["kept_as"] == f"{NAME}.torn-1"
+        assert reopened(folder) == ()
+    log = open_log(folder, sealing=ONE)
+    log.append([record(9, stream="net")])
+    assert log.heads()["net"].segno == 2, "its number is not used again"
+    log.close()
+
+
+def test_a_damaged_header_before_whole_frames(folder: Path, stream: str) -> None:
+    """The file is kept whole; the numbers of its records are not given out again."""
+    segment = killed(folder, stream)
+    data = bytearray(segment.path.read_bytes())
+    data[20] ^= 1
+    segment.path.write_bytes(data)
+    log = open_log(folder, sealing=ONE)
+    log.append([record(9, stream=stream)])
+    log.close()
+    assert (folder / stream / f"{NAME}.torn-1").read_bytes() == data
+    (second,) = [read_segment(path, KEYS) for path in (folder / stream).glob("*.seg")]
+    assert second.fields["first_seq"] == segment.next_seq
+    assert second.fields["prev_seal"] == "0" * 64
+
+
+# ---- damage before whole frames
+
+
+def test_a_damaged_frame_costs_only_itself(folder: Path, stream: str) -> None:
+    segment = killed(folder, stream)
+    second, third = segment.frames[1:3]
+    data = bytearray(segment.path.read_bytes())
+    data[second.offset + 30] ^= 1
+    segment.path.write_bytes(data)
+    region = [second.offset, len(second.raw)]
+    assert reopened(folder) == (Recovered(f"{stream}/{NAME}", 0, ""),)
+    body = recover_entry(folder)
+    assert (body["damaged"], body["frames"], body["next_seq"]) == ([region], FRAMES - 1, segment.next_seq)
+    after = segment.path.read_bytes()
+    assert after[: segment.end] == data[: segment.end], "the file is kept whole"
+    assert whole_frame(after, third.offset) == replace(third, records=[])
+    seal = whole_frame(after, segment.end)
+    assert seal is not None
+    assert json.loads(seal.raw[24:-20]) == {
+        "frames": FRAMES - 1,
+        "records": FRAMES - 1,
+        "bytes": segment.end,
+        "reason": "damaged",
+    }
+    told = entries(folder)
+    assert reopened(folder) == ()
+    assert entries(folder) == told
+
+
+def test_damage_and_a_torn_tail(folder: Path, stream: str) -> None:
+    segment = killed(folder, stream)
+    first, last = segment.frames[0], segment.frames[-1]
+    data = bytearray(segment.path.read_bytes())
+    data[first.offset : first.offset + 3] = bytes(3)
+    data[last.offset + len(last.raw) - 1] ^= 1
+    segment.path.write_bytes(data)
+    (found,) = reopened(folder)
+    assert (found.torn_bytes, found.kept_as) == (len(last.raw), f"{NAME}.torn-1")
+    assert recover_entry(folder)["damaged"] == [[first.offset, len(first.raw)]]
+
+
+def test_any_one_byte_damaged_never_stops_a_start(folder: Path) -> None:
+    segment = killed(folder, "net")
+    data = segment.path.read_bytes()
+    for offset in range(0, segment.end, 7):
+        copy = folder.with_name("flipped")
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(folder, copy)
+        changed = bytearray(data)
+        changed[offset] ^= 0x10
+        (copy / "net" / NAME).write_bytes(changed)
+        log = open_log(copy, sealing=ONE)
+        assert len(log.recovered) == 1
+        log.append([record(9, stream="net")])
+        log.close()
+        left = b"".join(path.read_bytes() for path in sorted((copy / "net").iterdir()))
+        assert changed[offset : offset + 40] in left, "nothing is deleted"
+
+
+# ---- what cannot be done now
+
+
+def full(_step: int, name: str) -> None:
+    """A disk on which no new file has room."""
+    if name == "create":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def torn(folder: Path, stream: str) -> Segment:
+    segment = killed(folder, stream)
+    os.truncate(segment.path, segment.end - 5)
+    return segment
+
+
+def test_torn_bytes_without_room_for_a_copy_stay_for_a_better_day(folder: Path, stream: str) -> None:
+    segment = torn(folder, stream)
+    size = segment.path.stat().st_size
+    log = open_log(folder, FaultyDisk(full), ONE)
+    assert log.recovered == (Recovered(f"{stream}/{NAME}", size - segment.frames[-1].offset, ""),)
+    assert segment.path.stat().st_size == size
+    assert recover_entry(folder)["kept_as"] == ""
+    abandon(log)
+    open_log(folder, FaultyDisk(full), ONE).close()
+    assert len(entries(folder, "seg.recover")) == 1, "not said at every start"
+    log = open_log(folder, sealing=ONE)
+    log.append([record(4, stream=stream)])
+    log.close()
+    assert seqs(folder, stream) == [1, 2, 3, 4]
+    check_whole(folder)
+
+
+def test_the_log_goes_on_behind_torn_bytes_that_could_not_be_copied(folder: Path) -> None:
+    torn(folder, "net")
+    disk = FaultyDisk(full)
+    log = open_log(folder, disk, ONE)
+    disk.fault = lambda _step, _name: None  # room again
+    log.append([record(4, stream="net")])
+    log.close()
+    first, second = (folder / "net" / f"{number:010}.seg" for number in (1, 2))
+    named = read_segment(second, KEYS).fields["prev_seal"]
+    assert reopened(folder)[0].kept_as == f"{NAME}.torn-1"
+    assert read_segment(first, KEYS).seal_hash == named, "the seal that the next one had named already"
+    assert seqs(folder, "net") == [1, 2, 3, 4]
+    check_whole(folder)
+
+
+def test_a_ledger_that_fails_delays_the_repair(folder: Path, stream: str) -> None:
+    segment = torn(folder, stream)
+    before = segment.path.read_bytes()
+
+    def refuse(kind: str) -> None:
+        raise LogError(folder / "ledger.jsonl", f"{kind}: not now", errno.EIO)
+
+    log = SealedLog(folder, ONE, PlainLedger(folder, refuse), disk=FaultyDisk())
+    assert log.recovered[0].segment == f"{stream}/{NAME}"
+    assert segment.path.read_bytes() == before
+    with pytest.raises(LogError, match="not now"):
+        log.append([record(4, stream=stream)])
+    abandon(log)
+    log = open_log(folder, sealing=ONE)
+    log.append([record(4, stream=stream)])
+    log.close()
+    assert seqs(folder, stream) == [1, 2, 3, 4]
+    check_whole(folder)
+
+
+def test_an_unreadable_segment_stays_and_the_ledger_says_how_it_ended(folder: Path, stream: str) -> None:
+    log = open_log(folder, sealing=ONE)
+    log.append(records(1, 3) if stream == "safety" else records(1, 3, stream="net"))
+    log.close()
+    ((_, sealed),) = entries(folder, "seg.seal")
+    path = folder / stream / NAME
+    path.rename(path.with_suffix(".aside"))
+    path.symlink_to(path)  # leads to itself: cannot be opened, not even by root
+    log = open_log(folder, sealing=ONE)
+    assert log.recovered == (Recovered(f"{stream}/{NAME}", 0, ""),)
+    log.append([record(4, stream=stream)])
+    log.close()
+    after = read_segment(folder / stream / "0000000002.seg", KEYS)
+    assert (after.fields["first_seq"], after.fields["prev_seal"]) == (4, sealed["seal"])
+
+
+# ---- ends that the ledger does not know
+
+
+def test_a_seal_that_the_ledger_never_heard_of_is_told(folder: Path, stream: str) -> None:
+    log = open_log(folder, sealing=ONE)
+    log.append([record(1, stream=stream)])
+    log.close()
+    path = folder / "ledger.jsonl"
+    path.write_bytes(b"".join(line for line in path.read_bytes().splitlines(True) if b"seg.seal" not in line))
+    assert reopened(folder) == ()
+    assert [kind for kind, _ in entries(folder)] == ["seg.open", "seg.seal"]
+    check_whole(folder)
+
+
+def test_bytes_after_a_seal_are_set_aside(folder: Path, stream: str) -> None:
+    log = open_log(folder, sealing=ONE)
+    log.append([record(1, stream=stream)])
+    log.close()
+    path = folder / stream / NAME
+    size = path.stat().st_size
+    with path.open("ab") as file:
+        file.write(b"more" + bytes(100))
+    assert reopened(folder) == (Recovered(f"{stream}/{NAME}", 4, f"{NAME}.torn-1"),)
+    assert path.stat().st_size == size
+    assert len(entries(folder, "seg.seal")) == 1
+    check_ledger(folder)
+
+
+def test_a_tombstone_is_gone_on_from(folder: Path, stream: str) -> None:
+    log = open_log(folder, sealing=ONE)
+    log.append([record(1, stream=stream), record(2, stream=stream)])
+    log.close()
+    path = folder / stream / NAME
+    (segment,) = segments(folder, stream)
+    data = path.read_bytes()
+    fields_end = 16 + int.from_bytes(data[8:12], "little")
+    gone = {
+        "prefix": base64url(data[:8]),
+        "fields": data[16:fields_end].decode(),
+        "wraps_hash": "0" * 64,
+        "seal": base64url(data[segment.end - (len(data) - (segment.seal or {})["bytes"]) :]),
+        "h": segment.h.hex(),
+        "bytes": len(data),
+    }
+    (folder / stream / "0000000001.gone").write_text(json.dumps(gone))
+    path.unlink()
+    log = open_log(folder, sealing=ONE)
+    assert log.recovered == ()
+    assert log.totals == {}
+    assert log.last_seq("reflex", BOOT) == 2, "what is remembered of its frames counts still"
+    log.append([record(3, stream=stream)])
+    log.close()
+    after = read_segment(folder / stream / "0000000002.seg", KEYS)
+    assert (after.fields["first_seq"], after.fields["prev_seal"]) == (3, segment.seal_hash)
