@@ -15,10 +15,11 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from agent.core.trust import Role, Trust, is_name
+from agent.core.trust import Person, Role, Trust, is_name
 from agent.logformat.draft import (
     DRAFT_FIELDS,
     MAX_DRAFT_BYTES,
+    MAX_ORDER_BYTES,
     MAX_ORDER_REASON,
     MAX_ORDER_SEGMENTS,
     SEGMENT_FIELDS,
@@ -32,8 +33,8 @@ DELETE: Final = "delete"
 RELEASE: Final = "release"
 MAX_SEGNO: Final = 10**10 - 1
 """A segment's file name has ten digits."""
-MAX_HOLD_ID: Final = 128
 _SEAL: Final = re.compile(r"[0-9a-f]{64}")
+_HOLD: Final = re.compile(r"[!-~]{1,64}")
 
 
 class DraftError(ConsoleError):
@@ -99,7 +100,7 @@ class Order:
             numbers = sorted(segno for name, segno, _ in self.segments if name == stream)
             if numbers:
                 yield f"  {stream}: {len(numbers)} 个 segments, {_ranges(numbers)}"
-        yield f"  理由 reason: {self.reason or '-'}"
+        yield f"  理由 reason: {self.reason}"
 
 
 def _ranges(numbers: list[int]) -> str:
@@ -198,10 +199,8 @@ def _segment(path: Path, where: str, row: object) -> tuple[str, int, str]:
 
 def release_of(robot: str, hold: str) -> Order:
     """The order that ends a hold; DraftError for what can be no id of one."""
-    if not 1 <= len(hold) <= MAX_HOLD_ID or not hold.isprintable():
-        raise DraftError(
-            "--release", "", f"must be the id of a hold, 1 to {MAX_HOLD_ID} printable characters"
-        )
+    if not _HOLD.fullmatch(hold):
+        raise DraftError("--release", "", "must be the id of a hold, 1 to 64 printable ASCII characters")
     return Order(robot, "", hold=hold)
 
 
@@ -223,7 +222,7 @@ class Signer:
         return sign(claims, key=self.key, kid=self.kid, typ=ORDER_TYP), jti
 
 
-def load_signer(profile: Profile) -> Signer:
+def load_signer(profile: Profile, robot: str) -> Signer:
     """The profile's person, by its trust file; SignerError unless that is the department or a root key.
 
     Raises KeyFileError and TrustFileError for files that cannot be used.
@@ -231,19 +230,22 @@ def load_signer(profile: Profile) -> Signer:
     key = load_private_key(profile.signing_key)
     roots = load_roots(profile.root_keys)
     trust = load_trust(profile.trust, roots)
-    _entitled(profile.kid, raw_public_key(key), roots, trust)
+    if raw_public_key(key) != roots.get(profile.kid, trust.person_key(profile.kid)):
+        raise SignerError(
+            profile.kid, "密钥不符 the signing key is not the trust file's, nor a root's, for this kid"
+        )
+    if profile.kid not in roots:
+        _entitled(trust.people[profile.kid], robot)
     return Signer(profile.kid, key, trust)
 
 
-def _entitled(kid: str, public: bytes, roots: Mapping[str, bytes], trust: Trust) -> None:
-    person = trust.people.get(kid)
-    if kid not in roots and (person is None or person.role is not Role.DEPARTMENT):
-        raise SignerError(kid, "无权签发 only the department's people and root keys sign orders")
-    if kid not in roots and person is not None and person.revoked:
-        raise SignerError(kid, "密钥已吊销 is revoked in the trust file")
-    expected = roots.get(kid, person.key if person is not None else b"")
-    if public != expected:
-        raise SignerError(kid, "密钥不符 the signing key is not the one that the trust file has for this kid")
+def _entitled(person: Person, robot: str) -> None:
+    if person.role is not Role.DEPARTMENT:
+        raise SignerError(person.kid, "无权签发 only the department's people and root keys sign orders")
+    if person.revoked:
+        raise SignerError(person.kid, "密钥已吊销 is revoked in the trust file")
+    if not person.serves(robot):
+        raise SignerError(person.kid, f"无权签发 does not serve the robot {robot}, by the trust file")
 
 
 def sign_order(
@@ -261,9 +263,10 @@ def sign_order(
     """
     if out.exists():
         raise OrderFileError(out, "is there already: an order replaces none")
-    signer = load_signer(profile)
-    if reason is not None:
-        order = replace(order, reason=check_reason(reason, "--reason"))
+    signer = load_signer(profile, order.robot)
+    order = replace(order, reason=check_reason(order.reason if reason is None else reason, "--reason"))
+    if not order.reason:
+        raise DraftError("--reason", "", "say why, for the record: no robot takes an order without a reason")
     for line in order.lines():
         show(line)
     if order.robot not in signer.trust.robots:
@@ -271,6 +274,8 @@ def sign_order(
     if not agreed():
         raise OrderFileError(out, "未签发 not signed, nothing was written")
     token, jti = signer.sign(order)
+    if len(token) > MAX_ORDER_BYTES:
+        raise DraftError("--reason", "", f"must be shorter: the order would be over {MAX_ORDER_BYTES} bytes")
     _write(out, token)
     subject: dict[str, object] = {"segments": len(order.segments)} if order.segments else {"hold": order.hold}
     about = {"robot": order.robot, "order": order.kind, **subject, "reason": order.reason}

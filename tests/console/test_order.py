@@ -8,11 +8,12 @@ from typing import Any
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
 from agent.audit.orders import OrderKeys, check_deletion, check_release
 from agent.core.trust import encode_base64url
-from agent.logformat.draft import MAX_DRAFT_BYTES, MAX_ORDER_SEGMENTS
+from agent.logformat.draft import MAX_DRAFT_BYTES, MAX_ORDER_BYTES, MAX_ORDER_SEGMENTS
 from agent.logformat.layout import MAX_LEDGER_LINE_BYTES
 from agent.tokens import load_roots, load_trust
 from console.cli import app
@@ -29,7 +30,7 @@ ROWS = [
     {"stream": "tele", "segno": 1, "seal": "ef" * 32},
     {"stream": "tele", "segno": 2, "seal": "01" * 32},
 ]
-DRAFT: dict[str, Any] = {"robot": ROBOT, "order": "delete", "segments": ROWS, "reason": ""}
+DRAFT: dict[str, Any] = {"robot": ROBOT, "order": "delete", "segments": ROWS, "reason": "到期"}
 
 
 class Desk:
@@ -98,7 +99,7 @@ def desk(tmp_path: Path, pki: Pki) -> Desk:
 
 
 def test_a_draft_becomes_an_order_that_robot_and_auditor_accept(desk: Desk) -> None:
-    ran = desk.sign(desk.draft, "--reason", "到期", "--yes")
+    ran = desk.sign(desk.draft, "--yes")
 
     assert ran.exit_code == DONE, ran.err
     claims = desk.claims()
@@ -111,7 +112,7 @@ def test_a_draft_becomes_an_order_that_robot_and_auditor_accept(desk: Desk) -> N
 
 
 def test_what_is_ordered_is_shown_first_with_counts_streams_and_ranges(desk: Desk) -> None:
-    ran = desk.sign(desk.draft, "--reason", "到期", "--yes")
+    ran = desk.sign(desk.draft, "--yes")
 
     assert ran.err.splitlines() == [
         f"{ROBOT}: 删除 DELETE for good: 4 个日志段 segments of the log",
@@ -140,7 +141,7 @@ def test_json_is_one_object(desk: Desk) -> None:
         "robot": ROBOT,
         "order": "delete",
         "segments": 4,
-        "reason": "",
+        "reason": "到期",
         "kid": DEPARTMENT,
         "file": str(desk.out),
     }
@@ -157,10 +158,17 @@ def test_it_is_signed_only_when_the_person_says_so(desk: Desk, answer: str, code
     assert "Traceback" not in result.stderr
 
 
-def test_the_drafts_own_reason_holds_unless_another_is_given(desk: Desk) -> None:
-    desk.draft.write_text(json.dumps({**DRAFT, "reason": "six months are over"}), "utf-8")
-    assert desk.sign(desk.draft, "--yes").exit_code == DONE
+def test_another_reason_goes_before_the_drafts(desk: Desk) -> None:
+    assert desk.sign(desk.draft, "--yes", "--reason", " six months are over ").exit_code == DONE
     assert desk.claims()["reason"] == "six months are over"
+
+
+@pytest.mark.parametrize("words", [(), ("--reason", " ")])
+def test_nothing_is_ordered_without_a_reason(desk: Desk, words: tuple[str, ...]) -> None:
+    desk.draft.write_text(json.dumps({**DRAFT, "reason": ""}), "utf-8")
+    ran = desk.sign(desk.draft, "--yes", *words)
+    assert (ran.exit_code, desk.out.exists()) == (REFUSED, False)
+    assert ran.err.startswith("guardian: --reason: say why")
 
 
 def test_the_largest_order_fits_into_a_line_of_the_ledger(desk: Desk) -> None:
@@ -169,8 +177,17 @@ def test_the_largest_order_fits_into_a_line_of_the_ledger(desk: Desk) -> None:
     ]
     desk.draft.write_text(json.dumps({**DRAFT, "segments": rows}, indent=1), "utf-8")
     assert desk.sign(desk.draft, "--yes", "--reason", "理" * 500).exit_code == DONE
+    assert desk.out.stat().st_size <= MAX_ORDER_BYTES
     entry = {"order": desk.out.read_text().strip(), "segments": rows}
     assert len(json.dumps(entry, separators=(",", ":"))) < MAX_LEDGER_LINE_BYTES - 1024
+
+
+def test_an_order_too_large_for_any_robot_is_not_written(desk: Desk) -> None:
+    rows = [{**ROWS[0], "stream": "safety", "segno": MAX_SEGNO - i} for i in range(MAX_ORDER_SEGMENTS)]
+    desk.draft.write_text(json.dumps({**DRAFT, "segments": rows}), "utf-8")
+    ran = desk.sign(desk.draft, "--yes", "--reason", "🤖" * 500)
+    assert (ran.exit_code, desk.out.exists()) == (REFUSED, False)
+    assert "--reason: must be shorter" in ran.err
 
 
 def test_an_order_replaces_nothing(desk: Desk) -> None:
@@ -209,7 +226,7 @@ def test_a_hold_is_released_by_an_order(desk: Desk) -> None:
     assert "hold --release FILE" in ran.out
 
 
-@pytest.mark.parametrize("hold", ["", "x" * 129, "h\x1b[2J"])
+@pytest.mark.parametrize("hold", ["", "x" * 65, "h\x1b[2J", "h 7"])
 def test_what_can_be_no_hold_is_refused(desk: Desk, hold: str) -> None:
     ran = desk.sign("--release", hold, "--robot", ROBOT, "--yes")
     assert ran.exit_code == REFUSED
@@ -265,6 +282,13 @@ def test_a_key_that_is_not_the_persons(desk: Desk) -> None:
     assert ran.err.startswith(f"guardian: {DEPARTMENT}: 密钥不符")
 
 
+def test_somebody_whom_the_trust_file_does_not_know(desk: Desk) -> None:
+    key = str(desk.pki.person(DEPARTMENT).signing_key)
+    ran = desk.sign(desk.draft, "--yes", "--kid", "stranger", signing_key=key)
+    assert ran.exit_code == REFUSED
+    assert ran.err.startswith("guardian: stranger: 密钥不符")
+
+
 def test_a_root_key_signs_too(desk: Desk) -> None:
     root = str(desk.pki.root_key)
     assert desk.sign(desk.draft, "--yes", kid="department-root", signing_key=root).exit_code == DONE
@@ -272,15 +296,21 @@ def test_a_root_key_signs_too(desk: Desk) -> None:
     assert check_deletion(body, ROBOT, desk.keys()) is None
 
 
-def test_a_revoked_person_does_not(desk: Desk, tmp_path: Path) -> None:
-    key = load_signing_key(desk.pki.person(DEPARTMENT).signing_key)
-    revoked = Person(DEPARTMENT, "陈敏", role="department", revoked=True).row(public_jwk(key, DEPARTMENT))
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"revoked": True}, "密钥已吊销"), ({"robots": ("R-2",)}, "does not serve the robot R-1")],
+)
+def test_a_person_whose_right_ended_or_is_for_other_robots(
+    desk: Desk, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    key, root = load_signing_key(desk.pki.person(DEPARTMENT).signing_key), load_signing_key(desk.pki.root_key)
+    person = Person(DEPARTMENT, "陈敏", role="department", **changes).row(public_jwk(key, DEPARTMENT))
+    robot = {"id": "R-2", "name": "福小安", "key": public_jwk(Ed25519PrivateKey.generate(), "R-2")}
     trust = tmp_path / "trust.jwt"
-    root = load_signing_key(desk.pki.root_key)
-    trust.write_text(make_trust(root, "department-root", [revoked], [], {}, 2), "utf-8")
+    trust.write_text(make_trust(root, "department-root", [person], [robot], {}, 2), "utf-8")
     ran = desk.sign(desk.draft, "--yes", trust=str(trust))
     assert ran.exit_code == REFUSED
-    assert "密钥已吊销" in ran.err
+    assert said in ran.err
 
 
 def test_a_private_key_that_others_can_read(desk: Desk) -> None:
