@@ -45,7 +45,7 @@ BODIES: Final[Mapping[str, tuple[Mapping[str, forms.Check], ...]]] = {
         {
             "plan": forms.is_text,
             "agent": _AGENT,
-            "state": lambda value: isinstance(value, dict) and value.keys() == {"credential", "file"},
+            "state": forms.is_one_of("credential", "file"),
         },
     ),
     "seg.open": ({**_NAMED, "first_seq": forms.is_int, "header": forms.is_hash},),

@@ -1,4 +1,4 @@
-"""A tiny writer of sealed logs, from agent/logformat/README.md alone: valid ones of every shape, to be damaged.
+"""A tiny writer of sealed logs, from agent/logformat/README.md alone: valid ones, to be damaged.
 
 It is as direct as the text, and knows nothing of the product's writer or reader.
 """
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from agent.logformat import layout
-from agent.logformat.suites import suite_by_number
+from agent.logformat.suites import Suite, suite_by_number
 from agent.tokens import raw_public_key, sign
 
 ROBOT = "rw-0001"
@@ -93,7 +93,7 @@ class Segment:
 
     stream: str
     segno: int
-    suite: Any
+    suite: Suite
     data: bytes
     header_hash: bytes
     fields_hash: bytes
@@ -148,6 +148,7 @@ class Forge:
         self.opening = opening
         self.recipients = [recipient("dep", suite), recipient("aut", suite)]
         self.lines: list[bytes] = []
+        self.first = b""
         self.now: dict[str, Segment] = {}
         self.prev_seal = dict.fromkeys(layout.STREAMS, ZEROS)
         self.next_seq = dict.fromkeys(layout.STREAMS, 1)
@@ -157,7 +158,7 @@ class Forge:
         folder.mkdir(parents=True, exist_ok=True)
 
     @property
-    def suite(self) -> Any:
+    def suite(self) -> Suite:
         return suite_by_number(self.number)
 
     # ---- ledger
@@ -170,7 +171,7 @@ class Forge:
         """The next line; the key moves on, and the suite where the body changes it."""
         old, private = self.suite, self._key
         prev = old.hash(self.lines[-1]).hex() if self.lines else ZEROS
-        if kind == "config":
+        if kind == "config" and body["suite"] in (1, 2):
             self.number = body["suite"]
         self._key, next_pk = self.suite.new_signing_key()
         entry = {
@@ -200,12 +201,14 @@ class Forge:
         with self.ledger.open("ab") as file:
             file.write(line + b"\n")
 
-    def genesis(self, previous: dict[str, Any] | None = None) -> bytes:
+    def genesis(self, previous: dict[str, Any] | None = None, *, boot: bool = True) -> bytes:
         about = {"suite": self.number, "pk": b64(self._pk), "recipients": [r.kid for r in self.recipients]}
         agent = {"version": "1.0", "digest": "ab" * 32}
         self.entry("genesis", {**about, "opening": self.opening, "agent": agent, "previous": previous})
-        state = {"credential": "none", "file": "two-slot"}
-        self.entry("boot", {"plan": "cd" * 32, "agent": agent, "state": state})
+        state = "file"
+        if boot:
+            self.entry("boot", {"plan": "cd" * 32, "agent": agent, "state": state})
+        self.first = self.first or self.lines[0]
         return self.lines[0]
 
     def break_off(self, k: int = 1, reason: str = "state lost") -> None:
@@ -233,7 +236,7 @@ class Forge:
     def path(self, stream: str, segno: int, ending: str = "seg") -> Path:
         return self.folder / stream / f"{segno:010}.{ending}"
 
-    def open(self, stream: str, *, told: bool = True, **changed: object) -> Segment:
+    def open(self, stream: str, /, *, told: bool = True, **changed: object) -> Segment:
         self.segno[stream] += 1
         segment = self._header(stream, self.segno[stream], changed)
         self.now[stream] = segment
@@ -403,16 +406,16 @@ class Forge:
             "bytes": len(segment.data),
         }
 
-    def ack(self, n: int, *, signer: str = WITNESS, **changed: object) -> None:
+    def ack(self, n: int, /, *, signer: str = WITNESS, **changed: object) -> None:
         told = {"n": n, "hash": self.suite.hash(self.lines[n]).hex(), "witness_time": 1_800_000_001}
         claims = {"iss": WITNESS, "aud": self.robot, "iat": 1_800_000_001, **told, **changed}
         token = sign(claims, key=key(signer), kid=WITNESS, typ="warden-witness+jwt")
         self.entry("witness.ack", {"kid": WITNESS, **told, "token": token})
 
 
-def simple(folder: Path, **about: Any) -> Forge:
+def simple(folder: Path, *, robot: str = ROBOT, suite: int = 1, opening: str = "any") -> Forge:
     """A clean log: two sealed segments of safety, one of tele."""
-    forge = Forge(folder, **about)
+    forge = Forge(folder, robot=robot, suite=suite, opening=opening)
     forge.genesis()
     forge.fill("safety")
     forge.fill("tele", frames=1)
