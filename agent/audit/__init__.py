@@ -4,13 +4,13 @@ Usable without the agent: `python -m agent.audit`. It shares the format's consta
 primitives with the writer, and no other line.
 """
 
-from agent.audit.decrypt import DecryptReport, decrypt
+from agent.audit.bundle import ExportReport, export
+from agent.audit.decryption import DecryptReport, decrypt
 from agent.audit.errors import AuditError, FormatError
-from agent.audit.export import ExportReport, export
 from agent.audit.keys import RecipientKey, load_recipient_key
 from agent.audit.orders import OrderKeys
 from agent.audit.report import Report
-from agent.audit.verify import verify
+from agent.audit.verification import verify
 
 __all__ = [
     "AuditError",

@@ -13,15 +13,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from agent.audit.decrypt import decrypt
+from agent.audit.bundle import export
+from agent.audit.decryption import decrypt
 from agent.audit.errors import AuditError
-from agent.audit.export import export
 from agent.audit.findings import INCOMPLETE
 from agent.audit.folder import read_small
 from agent.audit.keys import load_recipient_key
 from agent.audit.orders import OrderKeys
 from agent.audit.output import FORMATS
-from agent.audit.verify import verify
+from agent.audit.verification import verify
 from agent.errors import WardenError
 from agent.logformat.layout import MAX_LEDGER_LINE_BYTES, STREAMS
 from agent.tokens import load_public_jwk, load_roots, load_trust
@@ -84,6 +84,7 @@ def _verify_options(command: argparse.ArgumentParser) -> None:
 def _decrypt_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--key", type=Path, action="append", required=True, help="private key (repeat)")
     command.add_argument("--out", type=Path, help="a file that is not there yet; standard output if left out")
+    command.add_argument("--check", action="store_true", help="authenticate every frame, write nothing")
     command.add_argument("--format", choices=FORMATS, default="jsonl")
     command.add_argument("--stream", action="append", choices=STREAMS, help="only this one (repeat)")
     command.add_argument("--from", dest="since", type=_time_ns, default=0, help="2027-01-15T08:00:00Z, or ns")
@@ -130,14 +131,14 @@ def _decrypt(given: argparse.Namespace) -> int:
     report = decrypt(
         given.folder,
         [load_recipient_key(path) for path in given.key],
-        out=given.out or sys.stdout.buffer,
+        out=None if given.check else given.out or sys.stdout.buffer,
         format=given.format,
         streams=given.stream or STREAMS,
         span_ns=(given.since, given.until),
         processes=given.processes,
         progress=_progress(),
     )
-    _tell(given, report.to_json(), report.lines(), on_error=given.out is None)
+    _tell(given, report.to_json(), report.lines(), on_error=given.out is None and not given.check)
     return report.exit_code
 
 

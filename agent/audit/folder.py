@@ -100,7 +100,11 @@ def _canonical(digits: str) -> bool:
 
 
 def _unknown(listing: Listing, name: str, entry: os.DirEntry[str]) -> None:
-    if entry.name == "lost+found" and entry.is_dir(follow_symlinks=False) and not any(os.scandir(entry.path)):
+    if (
+        entry.name == "lost+found"
+        and entry.is_dir(follow_symlinks=False)
+        and not list(Path(entry.path).iterdir())
+    ):
         return  # the log has a file system of its own
     kind = "file_stray" if _LOG_LIKE.search(entry.name) else "file_unknown"
     listing.findings.append(Finding(kind, ascii(name)[1:-1]))

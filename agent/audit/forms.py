@@ -26,8 +26,8 @@ def read_object(data: bytes, *, floats: bool = False) -> dict[str, Any]:
         value = json.loads(
             data.decode(),
             object_pairs_hook=_unique,
-            parse_constant=_refuse,
-            parse_float=float if floats else _refuse,
+            parse_constant=refuse,
+            parse_float=float if floats else refuse,
         )
     except (ValueError, RecursionError) as error:
         raise FormatError(f"not JSON as the format has it: {_short(error)}") from None
@@ -60,7 +60,8 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return fields
 
 
-def _refuse(text: str) -> NoReturn:
+def refuse(text: str) -> NoReturn:
+    """For `json`: what it takes for a number and the format does not."""
     raise ValueError(f"{text[:_MAX_SHOWN]} is no number of the format")
 
 

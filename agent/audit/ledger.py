@@ -95,6 +95,7 @@ class LedgerReader:
                 if len(self._batch.rows) >= BATCH:
                     told(self._offset)
                     yield self._take_batch()
+        told(self._offset)
         yield self._take_batch()
         self._end()
 

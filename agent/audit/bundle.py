@@ -20,7 +20,7 @@ from agent.audit.manifest import evidence, measure, text_of
 from agent.audit.report import Report
 from agent.audit.scan import scan_frames
 from agent.audit.story import Expected, Story
-from agent.audit.verify import Progress
+from agent.audit.verification import Progress
 from agent.logformat.layout import LEDGER_FILE, MAX_HEADER_BYTES, STREAMS
 
 ATTEMPTS: Final = 5
