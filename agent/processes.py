@@ -96,7 +96,10 @@ PROCESSES: tuple[Process, ...] = (
         restart_delay_ms=500,
         socket="recorder.sock",
         peers=_peers(
-            reflex="event sample", remote="event witness_ack", monitor="event metrics", status="status"
+            reflex="event sample",
+            remote="event witness_ack",
+            monitor="event metrics",
+            status="status log_due log_delete log_hold log_release",
         ),
         groups=(),
         may="the log folder, the sealing key",

@@ -7,6 +7,7 @@ agent is `warden run`. The demo, the tests and the benchmark all stand on it.
         site.node_a.control.press("estop")
 """
 
+import io
 import json
 import os
 import signal
@@ -18,7 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from agent.audit import OrderKeys, Report, decrypt, load_recipient_key, verify
 from agent.errors import WardenError
+from agent.tokens import load_public_jwk, load_roots, load_trust
 from hil.broker import Broker
 from hil.child import Child
 from hil.node_control import NodeProcess
@@ -247,6 +250,25 @@ class Site:
         sent_ns = time.monotonic_ns()
         os.kill(pid, number)
         return sent_ns
+
+    def records(self) -> list[dict[str, Any]]:
+        """Everything in the log so far, opened with the department's key, also while it is written."""
+        out = io.BytesIO()
+        key = load_recipient_key(self.pki.recipient_key("department"))
+        decrypt(self.folder / "log", [key], out=out, processes=1)
+        return [json.loads(line) for line in out.getvalue().splitlines()]
+
+    def verify_log(self) -> Report:
+        """What an auditor finds who knows the genesis, the department's root and the witness's key."""
+        folder = self.folder / "log"
+        roots = load_roots([self.pki.root_jwk])
+        return verify(
+            folder,
+            genesis=(folder / "ledger.jsonl").read_bytes().partition(b"\n")[0],
+            order_keys=OrderKeys(roots, load_trust(self.pki.trust, roots)),
+            witness_keys=dict([load_public_jwk(self.pki.witness_jwk)]),
+            processes=1,
+        )
 
     def account(self) -> dict[str, Any]:
         """The robot's own account of itself now."""

@@ -62,16 +62,17 @@ PERMITTED = {
     ("reflex", "status"): {"hello", "status"},
     ("remote", "monitor"): {"hello", "metrics"},
     ("remote", "status"): {"hello", "status"},
-    ("recorder", "reflex"): {"hello", "event"},
+    ("recorder", "reflex"): {"hello", "event", "sample"},
     ("recorder", "remote"): {"hello", "event", "witness_ack"},
     ("recorder", "monitor"): {"hello", "event", "metrics"},
-    ("recorder", "status"): {"hello", "status"},
+    ("recorder", "status"): {"hello", "status", "log_due", "log_delete", "log_hold", "log_release"},
     ("monitor", "status"): {"hello", "status"},
 }
 
 
 def test_what_may_be_sent_is_this_and_nothing_else() -> None:
     types = {"hello", "state", "beat", "command", "metrics", "status", "event", "resume", "witness_ack", ""}
+    types |= {"sample", "log_due", "log_delete", "log_hold", "log_release"}
     for process in BY_NAME:
         for role in [*ROLES, "", "robot"]:
             permitted = {kind for kind in types if may_send(process, role, kind)}

@@ -20,6 +20,8 @@ _TORN: Final = re.compile(r"(\d{10,})\.seg\.torn-\d+")
 _EARLIER: Final = re.compile(r"ledger-([1-9]\d*)\.jsonl")
 _LEDGER_TORN: Final = re.compile(r"ledger(-[1-9]\d*)?\.jsonl\.torn-\d+")
 _WRITERS_OWN: Final = re.compile(r"(state|marks)([.~-].*)?")
+_SPARES: Final = frozenset({"spare", "spare.new"})
+"""The next segment's room: nothing in it was ever acknowledged."""
 _LOG_LIKE: Final = re.compile(r"\.(seg|gone|jsonl)\b|^ledger")
 
 
@@ -90,7 +92,7 @@ def _stream(listing: Listing, folder: os.DirEntry[str]) -> None:
             listing.bytes += _size(entry)
         elif _TORN.fullmatch(entry.name):
             listing.torn[name] = _size(entry)
-        else:
+        elif entry.name not in _SPARES:
             _unknown(listing, name, entry)
 
 

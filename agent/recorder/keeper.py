@@ -12,7 +12,7 @@ from typing import Protocol
 from agent.recorder.clocks import WallClock
 from agent.recorder.incidents import Incident, Incidents
 from agent.recorder.log import Head, LogError, Record
-from agent.recorder.space import Space
+from agent.recorder.space import LEVELS, Space
 
 S = 1_000_000_000
 CHECKPOINT_AFTER_SAFETY_NS = S
@@ -101,6 +101,27 @@ class Keeper:
             begun=self._incident,
             keep=lambda body: note("incident_samples", body, stream="tele"),
         )
+
+    # ---- room
+
+    @property
+    def level(self) -> int:
+        """Of the disk, 0 to 5 (`space.LEVELS`)."""
+        return self._space.level
+
+    @property
+    def means(self) -> str:
+        """The level in words, Chinese beside English."""
+        return LEVELS[self._space.level].means
+
+    @property
+    def free_ratio(self) -> float:
+        """Share of the disk that is free, 0 to 1."""
+        return self._space.permille / 1000
+
+    def admits(self, stream: str) -> bool:
+        """Whether there is room for a record of this stream."""
+        return self._space.admits(stream)
 
     # ---- what records say
 

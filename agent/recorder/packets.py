@@ -21,8 +21,11 @@ def is_boot(value: object) -> bool:
     return isinstance(value, str) and _BOOT.match(value) is not None
 
 
-def read_record(source: str, boot: str, message: Message) -> Record | None:
-    """The record of an `event` message; None when a field is missing or of the wrong kind."""
+def read_record(sender: tuple[str, str], message: Message, clock: str) -> Record | None:
+    """The record of an `event` message; None when a field is missing or of the wrong kind.
+
+    `sender`: source and boot. `clock`: the wall clock's state as the recorder knows it now.
+    """
     stream, kind, body = message.get("stream"), message.get("kind"), message.get("body")
     seq, wall_ns, boottime_ns = (_natural(message.get(name)) for name in ("seq", "wall_ns", "boottime_ns"))
     if not isinstance(kind, str) or not 0 < len(kind) <= MAX_KIND or not isinstance(body, dict):
@@ -31,7 +34,7 @@ def read_record(source: str, boot: str, message: Message) -> Record | None:
         return None
     if not seq or wall_ns is None or boottime_ns is None:
         return None
-    return Record(source, boot, seq, stream, kind, wall_ns, boottime_ns, body)
+    return Record(*sender, seq, stream, kind, wall_ns, boottime_ns, body, clock)
 
 
 def read_sample(message: Message) -> Sample | None:

@@ -7,6 +7,7 @@ way (at most `MAX_QUEUED` per source), and the write is tried again with bounded
 """
 
 import asyncio
+import errno
 import itertools
 import os
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from agent.events import MAX_RECORD, STREAMS, WINDOW, json_able
 from agent.link import MAX_MODULE_PACKET, Connection, Message, Server
-from agent.recorder.log import Log, LogError, Record
+from agent.recorder.log import LogError, Record, StreamLog
 from agent.recorder.packets import BadPackets, is_boot, read_record
 
 SOURCE = "recorder"
@@ -55,13 +56,14 @@ class RecorderService:
         loop: asyncio.AbstractEventLoop,
         *,
         socket_path: Path,
-        log: Log,
+        log: StreamLog,
         boot: str,
         allowed_uids: frozenset[int],
         peers: Mapping[str, frozenset[str]],
         may_claim: Callable[[str, int], bool] = lambda role, uid: True,  # noqa: ARG005
         answers: Mapping[str, Answer] | None = None,
         handlers: Mapping[str, Handler] | None = None,
+        clock: Callable[[], str] = lambda: "x",
         on_trouble: Callable[[str | None], None] = lambda trouble: None,  # noqa: ARG005
         longest_wait_s: float = COMMIT_WITHIN_S["tele"],
         mode: int = 0o660,
@@ -70,10 +72,13 @@ class RecorderService:
 
         `may_claim(role, uid)`: whether that user may say hello as that role. `answers`: message type ->
         the fields of its answer; `metrics` and `status` have `figures` until the module gives its own.
-        `handlers`: message type -> what is done with it. `on_trouble`: called with words when writing begins
-        to fail, with None when it works again. `longest_wait_s`: no event waits longer for its commit.
+        `handlers`: message type -> what is done with it. `clock`: the wall clock's state, beside each record.
+        `on_trouble`: called with words when writing begins to fail, with None when it works again.
+        `longest_wait_s`: no event waits longer for its commit.
         """
         self.trouble: str | None = None
+        self.full = False
+        """In trouble for want of room."""
         self.write_errors = 0
         self.refused = 0
         self.duplicates = 0
@@ -94,6 +99,7 @@ class RecorderService:
         self._permitted = {role: types & heard for role, types in peers.items()}
         self._may_claim = may_claim
         self._on_trouble = on_trouble
+        self._clock = clock
         self._within_s = {stream: min(wait_s, longest_wait_s) for stream, wait_s in COMMIT_WITHIN_S.items()}
         self._numbers = itertools.count(1)
         self._boots: dict[Connection, str] = {}
@@ -153,7 +159,9 @@ class RecorderService:
     def _note(self, kind: str, body: Mapping[str, object], *, stream: str = "safety") -> None:
         now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         seq, plain = next(self._numbers), {key: json_able(value, 1) for key, value in body.items()}
-        self._queue.append(Record(SOURCE, self._boot, seq, stream, kind, time.time_ns(), now_ns, plain))
+        self._queue.append(
+            Record(SOURCE, self._boot, seq, stream, kind, time.time_ns(), now_ns, plain, self._clock())
+        )
         self._waiting[SOURCE] += 1
         self._commit_within(self._within_s[stream])
 
@@ -224,13 +232,17 @@ class RecorderService:
             self.on_hello(connection)
 
     def _event(self, connection: Connection, message: Message) -> None:
-        record = read_record(connection.role, self._boots[connection], message)
+        record = read_record((connection.role, self._boots[connection]), message, self._clock())
         if record is None or connection.packet_bytes > MAX_EVENT:
             self.refuse(f"{connection.role} (uid {connection.peer_uid}): malformed event")
             return
         last = self._last((record.source, record.boot))
         if record.seq <= last:
             self.duplicates += 1
+            self._owe(connection, 0.0)
+        elif self._log.has(record):  # of a commit that a kill cut short between two streams
+            self.duplicates += 1
+            self._queued[record.source, record.boot] = record.seq
             self._owe(connection, 0.0)
         elif self._waiting[record.source] >= MAX_QUEUED:
             self._cut_off(connection, f"more than {MAX_QUEUED} events unacknowledged")
@@ -296,7 +308,7 @@ class RecorderService:
         self._commit_handle = None
         self._retrying = False
         try:
-            self._log.append(self._queue)
+            self._log.append(self._queue, self._queued)
         except LogError as error:
             self._failed(error)  # and whoever is owed an acknowledgement stays so
         else:
@@ -327,6 +339,7 @@ class RecorderService:
 
     def _failed(self, error: LogError) -> None:
         self.write_errors += 1
+        self.full = error.errno == errno.ENOSPC
         if self.trouble is None:
             self.trouble = str(error)
             self._trouble_since_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
@@ -337,7 +350,7 @@ class RecorderService:
 
     def _recovered(self, trouble: str) -> None:
         lasted_ms = (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - self._trouble_since_ns) // 1_000_000
-        self.trouble = None
+        self.trouble, self.full = None, False
         self._retry_s = FIRST_RETRY_S
         self.note(
             "log_not_writable", {"reason": trouble, "lasted_ms": lasted_ms, "errors": self.write_errors}

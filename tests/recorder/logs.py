@@ -1,44 +1,51 @@
-"""What the recorder's tests share: records, and a plain reading of a log's folder."""
+"""What the recorder's tests share: records, a disk that fails when told to, and a log read with its keys."""
 
 import errno
+import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from agent.recorder.lines import Opening, parse_line, segment_name
+from agent.audit import RecipientKey, decrypt
 from agent.recorder.log import Record
-from agent.recorder.plain import segments
+from agent.recorder.sealed.disk import Disk as RealDisk
+from agent.recorder.sealed.log import SealedLog
+from tests.recorder.sealed.logs import BOOT, KEYS, OTHER_BOOT, SEALING, PlainLedger
 
-BOOT = "ab" * 16
-OTHER_BOOT = "cd" * 16
+__all__ = ["BOOT", "OTHER_BOOT", "Disk", "bodies", "kept", "open_log", "opened", "record", "records", "seqs"]
+
+FIELDS = ("source", "boot", "seq", "stream", "kind", "wall_ns", "boottime_ns", "body")
+CLOCKS = {"synchronised": "s", "unsynchronised": "u", "unknown": "x"}
 
 
-class Disk:
-    """`write` and `sync` that fail when told to."""
+class Disk(RealDisk):
+    """The real one, until it is told to fail."""
 
     def __init__(self) -> None:
-        self.room: int | None = None
+        self.fits: int | None = None
         """Bytes that still fit; None for as many as you like."""
         self.fails_sync = False
-        self.most_at_once: int | None = None
         self.syncs = 0
 
-    def write(self, fd: int, data: memoryview) -> int:
-        part = data if self.most_at_once is None else data[: self.most_at_once]
-        if self.room is None:
-            return os.write(fd, part)
-        if self.room == 0:
+    def write(self, fd: int, data: memoryview, offset: int) -> int:
+        if self.fits is None:
+            return super().write(fd, data, offset)
+        if self.fits == 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        written = os.write(fd, part[: self.room])
-        self.room -= written
+        written = super().write(fd, data[: self.fits], offset)
+        self.fits -= written
         return written
 
     def sync(self, fd: int) -> None:
         self.syncs += 1
         if self.fails_sync:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        os.fdatasync(fd)
+        super().sync(fd)
+
+
+def open_log(folder: Path, disk: Disk | None = None) -> SealedLog:
+    return SealedLog(folder, SEALING, PlainLedger(folder), disk=disk)
 
 
 def record(
@@ -51,32 +58,24 @@ def records(first: int, last: int, *, source: str = "reflex") -> list[Record]:
     return [record(seq, source=source) for seq in range(first, last + 1)]
 
 
-def segment_files(folder: Path) -> list[Path]:
-    return [folder / segment_name(number) for number in segments(folder)]
-
-
-def parsed(folder: Path) -> Iterator[Record | Opening | None]:
-    """Every line in the folder, in order; None for one that is not whole."""
-    for path in segment_files(folder):
-        yield from map(parse_line, path.read_bytes().splitlines(keepends=True))
-
-
-def whole(folder: Path) -> list[Record]:
-    """The records in the folder, in order."""
-    return [found for found in parsed(folder) if isinstance(found, Record)]
-
-
 def kept(folder: Path) -> list[Record]:
-    """The same, where each line must be whole."""
-    assert None not in list(parsed(folder))
-    return whole(folder)
+    """Everything in the log, opened with a recipient's key; by sender, in order of seq."""
+    return opened(folder, [RecipientKey(1, KEYS["department"], "department")])
 
 
-def seqs(found: Sequence[Record], source: str = "reflex") -> list[int]:
+def opened(folder: Path, keys: Sequence[RecipientKey]) -> list[Record]:
+    """The same with any keys, as an auditor reads it; also of a log that is being written."""
+    out = io.BytesIO()
+    decrypt(folder, keys, out=out, processes=1)
+    rows = map(json.loads, out.getvalue().splitlines())
+    found = [Record(*(row[name] for name in FIELDS), CLOCKS[row["clock"]]) for row in rows]
+    return sorted(found, key=lambda item: (item.source, item.boot, item.seq))
+
+
+def seqs(found: list[Record], source: str = "reflex") -> list[int]:
     return [item.seq for item in found if item.source == source]
 
 
 def bodies(folder: Path, kind: str) -> list[dict[str, object]]:
-    """The bodies of the records of one kind, as JSON gives them."""
-    lines = [json.loads(line) for path in segment_files(folder) for line in path.read_bytes().splitlines()]
-    return [line["body"] for line in lines if line.get("kind") == kind]
+    """The bodies of the records of one kind."""
+    return [dict(item.body) for item in kept(folder) if item.kind == kind]

@@ -6,12 +6,10 @@ import secrets
 import sys
 from pathlib import Path
 
-from agent.recorder.plain import PlainLog
 from agent.recorder.service import RecorderService
+from tests.recorder.logs import open_log
 
 PEERS = {name: frozenset({"hello", "event"}) for name in ("reflex", "remote", "monitor")}
-SEGMENT_BYTES = 32_768
-"""Small, so that kills meet the beginning of a segment too."""
 
 
 async def run(folder: Path, path: Path) -> None:
@@ -19,7 +17,7 @@ async def run(folder: Path, path: Path) -> None:
     service = RecorderService(
         asyncio.get_running_loop(),
         socket_path=path,
-        log=PlainLog(folder, segment_bytes=SEGMENT_BYTES),
+        log=open_log(folder),
         boot=secrets.token_hex(16),
         allowed_uids=frozenset({os.getuid()}),
         peers=PEERS,

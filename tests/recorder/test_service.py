@@ -10,11 +10,10 @@ import pytest
 from agent.events import MAX_KIND, WINDOW, EventSink
 from agent.link import Client, LinkError, Message
 from agent.recorder.log import Record
-from agent.recorder.plain import PlainLog
-from agent.recorder.service import MAX_EVENT, MAX_PACKET, MAX_QUEUED, RecorderService
-from agent.recorder.verify import CLEAN, EXPLAINED, verify
+from agent.recorder.service import MAX_EVENT, MAX_PACKET, MAX_QUEUED, SOURCE, RecorderService
 from tests.link.peers import MY_UID, Heard, packet, raw_peer
-from tests.recorder.logs import BOOT, OTHER_BOOT, Disk, bodies, kept, records, segment_files, seqs
+from tests.recorder.logs import BOOT, OTHER_BOOT, Disk, bodies, kept, open_log, records, seqs
+from tests.recorder.sealed.logs import abandon, check_ledger, check_whole, segments
 from tests.waiting import wait_until
 
 SELF = "ef" * 16
@@ -27,14 +26,14 @@ PEERS = {
 
 
 class Rig:
-    """A service over a plain log whose disk can be broken."""
+    """A service over a sealed log whose disk can be broken."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "log"
         self.path = folder / "s"
         self.disk = Disk()
         self.told: list[str | None] = []
-        self.log = PlainLog(self.folder, write=self.disk.write, sync=self.disk.sync)
+        self.log = open_log(self.folder, self.disk)
         self.service = RecorderService(
             asyncio.get_running_loop(),
             socket_path=self.path,
@@ -189,7 +188,7 @@ async def test_numbers_missing_on_arrival_are_noted_before_the_event_that_shows_
     await wait_until(lambda: module.acknowledged == 6)
     (loss,) = bodies(rig.folder, "loss")
     assert loss == {"source": "reflex", "boot": BOOT, "first_seq": 2, "last_seq": 4, "count": 3}
-    assert verify(rig.folder).exit_code == EXPLAINED
+    assert [item.kind for item in kept(rig.folder) if item.source == SOURCE][-1] == "loss"
 
 
 async def test_losses_are_counted_by_the_stream_the_sender_names(rig: Rig, module: Module) -> None:
@@ -328,7 +327,7 @@ async def test_metrics_have_the_figures_of_every_stream(rig: Rig, module: Module
     assert isinstance(streams, dict)
     assert {name: row["records"] for name, row in streams.items()} == {"safety": 2, "net": 0, "tele": 1}
     assert streams["tele"]["bytes"] > 0
-    assert streams["tele"]["oldest_wall_ns"] == 1_700_000_000_000_000_000
+    assert streams["tele"]["oldest_wall_ns"] > 1_700_000_000_000_000_000
     assert streams["net"] == {"records": 0, "bytes": 0, "oldest_wall_ns": 0, "lost": 0}
     assert answer["senders"] == ["monitor", "reflex"]
     assert answer["last_commit_wall_ns"] == rig.service.last_commit_wall_ns > 0
@@ -342,7 +341,7 @@ async def test_metrics_have_the_figures_of_every_stream(rig: Rig, module: Module
 async def test_a_full_disk_delays_acknowledgements_and_loses_nothing(rig: Rig, module: Module) -> None:
     module.event(1)
     await wait_until(lambda: module.acknowledged == 1)
-    rig.disk.room = 100
+    rig.disk.fits = 0
     for seq in (2, 3):
         module.event(seq)
     await wait_until(lambda: rig.told)
@@ -353,14 +352,14 @@ async def test_a_full_disk_delays_acknowledgements_and_loses_nothing(rig: Rig, m
     await wait_until(lambda: rig.service.write_errors >= 2)
     assert module.acknowledged == 1
     assert seqs(kept(rig.folder)) == [1]
-    rig.disk.room = None
+    rig.disk.fits = None
     await wait_until(lambda: module.acknowledged == 5)
     assert rig.told[1:] == [None]
     assert rig.service.trouble is None
     assert seqs(kept(rig.folder)) == [1, 2, 3, 4, 5]
     await wait_until(lambda: bodies(rig.folder, "log_not_writable"))
     assert bodies(rig.folder, "log_not_writable")[0]["reason"] == rig.told[0]
-    assert verify(rig.folder).exit_code == CLEAN
+    check_ledger(rig.folder)
 
 
 async def test_a_module_that_comes_back_meanwhile_is_not_kept_twice(rig: Rig, module: Module) -> None:
@@ -380,7 +379,7 @@ async def test_a_module_that_comes_back_meanwhile_is_not_kept_twice(rig: Rig, mo
 
 
 async def test_while_nothing_can_be_written_memory_is_bounded(rig: Rig) -> None:
-    rig.disk.room = 0
+    rig.disk.fits = 0
     with closing(raw_peer(rig.path)) as flooder:
         flooder.send(packet(type="hello", role="reflex", boot=BOOT))
         for seq in range(1, MAX_QUEUED + 1):
@@ -393,7 +392,7 @@ async def test_while_nothing_can_be_written_memory_is_bounded(rig: Rig) -> None:
         await wait_until(lambda: rig.service.refused)
         assert len(rig.service._queue) == queued <= 2 * MAX_QUEUED + 2
         assert rig.service.lost["safety"] > 0
-    rig.disk.room = None
+    rig.disk.fits = None
     await wait_until(lambda: rig.log.last_seq("reflex", BOOT) == MAX_QUEUED)
     assert seqs(kept(rig.folder)) == list(range(1, MAX_QUEUED + 1))
 
@@ -410,7 +409,7 @@ async def test_refusals_wait_while_nothing_can_be_written(
     rig: Rig, module: Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agent.recorder.packets.BAD_EVERY_S", 0.01)
-    rig.disk.room = 0
+    rig.disk.fits = 0
     module.event(1)
     await wait_until(lambda: rig.service.trouble)
     queued = len(rig.service._queue)
@@ -419,7 +418,7 @@ async def test_refusals_wait_while_nothing_can_be_written(
     await wait_until(lambda: rig.service.refused == 5)
     await wait_until(lambda: rig.service.write_errors >= 2)
     assert len(rig.service._queue) == queued
-    rig.disk.room = None
+    rig.disk.fits = None
     await wait_until(lambda: bodies(rig.folder, "bad_input"))
     assert bodies(rig.folder, "bad_input")[0]["count"] == 5
 
@@ -444,18 +443,26 @@ async def test_a_module_that_was_frozen_gets_its_acknowledgement_later(rig: Rig,
 
 
 async def test_its_start_and_what_it_repaired_are_recorded(tmp_path: Path) -> None:
-    with closing(PlainLog(tmp_path / "log")) as log:
-        log.append(records(1, 3))
-    path = segment_files(tmp_path / "log")[0]
-    path.write_bytes(path.read_bytes()[:-7])
+    log = open_log(tmp_path / "log")
+    log.append(records(1, 3))
+    (open_one,) = segments(tmp_path / "log")
+    abandon(log)
+    with open_one.path.open("r+b") as file:
+        file.seek(open_one.end)
+        file.write(b"torn")
     with closing(Rig(tmp_path)) as rig:
         rig.service.start()
         await wait_until(lambda: bodies(rig.folder, "seg_recover"))
     (found,) = bodies(rig.folder, "seg_recover")
-    torn = (rig.folder / str(found["kept_as"])).read_bytes()
-    assert found["torn_bytes"] == len(torn) > 0
-    assert found["segment"] == path.name
-    assert [item.kind for item in kept(rig.folder)][2:] == ["recorder_started", "seg_recover"]
+    torn = (rig.folder / "safety" / str(found["kept_as"])).read_bytes()
+    assert torn[:4] == b"torn"
+    assert found["torn_bytes"] == len(torn)
+    assert str(found["segment"]).endswith(open_one.path.name)
+    assert [item.kind for item in kept(rig.folder) if item.source == SOURCE] == [
+        "recorder_started",
+        "seg_recover",
+    ]
+    check_whole(rig.folder)
 
 
 async def test_a_note_takes_any_value(rig: Rig) -> None:
@@ -469,10 +476,10 @@ async def test_a_note_takes_any_value(rig: Rig) -> None:
 async def test_close_keeps_what_has_arrived(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     rig.service.start()
-    rig.disk.room = 0
+    rig.disk.fits = 0
     rig.service.note("first", {})
     await wait_until(lambda: rig.service.trouble)
-    rig.disk.room = None
+    rig.disk.fits = None
     rig.service.note("last", {})
     rig.close()
     rig.close()
@@ -485,13 +492,13 @@ async def test_close_keeps_what_has_arrived(tmp_path: Path) -> None:
 async def test_close_on_a_full_disk_ends_all_the_same(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     rig.service.start()
-    rig.disk.room = 0
+    rig.disk.fits = 0
     rig.close()
-    assert [path.stat().st_size for path in segment_files(rig.folder)] == [0]
+    assert kept(rig.folder) == []
 
 
 async def test_one_recorder_per_socket(rig: Rig, tmp_path: Path) -> None:
-    log = PlainLog(tmp_path / "other")
+    log = open_log(tmp_path / "other")
     second = RecorderService(
         asyncio.get_running_loop(),
         socket_path=rig.path,
@@ -514,7 +521,7 @@ async def test_with_a_real_sink(rig: Rig) -> None:
     found = [item for item in kept(rig.folder) if item.source == "monitor"]
     assert [item.body["n"] for item in found] == list(range(1000))
     assert {item.stream for item in found} == {"tele"}
-    assert verify(rig.folder).exit_code == CLEAN
+    check_ledger(rig.folder)
 
 
 # ---- waiting for company, what there is no room for, and messages that are no events
@@ -530,7 +537,7 @@ async def test_net_and_tele_wait_for_company_and_go_with_the_first_commit(rig: R
     module.event(3)
     await wait_until(lambda: module.acknowledged == 3)
     assert seqs(kept(rig.folder)) == [1, 2, 3]
-    assert rig.disk.syncs == syncs + 1
+    assert rig.disk.syncs == syncs + 3, "one for each stream"
 
 
 async def test_a_sender_with_half_its_window_out_waits_for_nobody(rig: Rig, module: Module) -> None:

@@ -1,6 +1,5 @@
 """A whole site, started once for each test file, and what tests see of it."""
 
-import json
 import os
 import shutil
 import signal
@@ -106,12 +105,7 @@ class Scene:
         os.kill(pid, signal.SIGCONT)
 
     def records(self) -> list[dict[str, Any]]:
-        lines: list[dict[str, Any]] = []
-        for path in sorted((self.site.folder / "log").glob("events-*.jsonl")):
-            text = path.read_bytes()
-            rows = [json.loads(line) for line in text.splitlines() if line.endswith(b"}")]
-            lines += [row for row in rows if "kind" in row]  # without the segment's opening line
-        return lines
+        return self.site.records()
 
 
 @pytest.fixture(scope="module")
