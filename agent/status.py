@@ -72,6 +72,7 @@ def show(plan: Plan, seen: dict[str, Any]) -> None:
             name, str(module["pid"] or "-"), "yes" if module["alive"] else "NO", _realtime(module["realtime"])
         )
     console.print(table)
+    _show_log(console, seen["modules"]["recorder"].get("told", {}))
     for cause in seen["causes"]:
         mark = "●" if cause["active"] else "○"
         if cause["id"] != PEER_STOP:
@@ -83,6 +84,27 @@ def show(plan: Plan, seen: dict[str, Any]) -> None:
     for name, module in seen["modules"].items():
         for reason in (module["realtime"] or {}).get("reasons", []):
             sys.stderr.write(f"{name}: {reason}\n")
+
+
+def _show_log(console: Console, told: dict[str, Any]) -> None:
+    """The sealed log in a line or two: how far it is, who has witnessed it, what stands against it."""
+    ledger = told.get("ledger")
+    if not ledger:
+        return
+    witnessed = told["witnessed"]
+    by = f"witnessed 已见证 to {witnessed}" if witnessed >= 0 else "not witnessed 未见证"
+    level = told["space"]
+    console.print(f"log 日志: ledger entry {ledger['n']}, {by}; {level['means']}")
+    if told["state_kept_by"] != "credential":
+        console.print(
+            "  its signing state is kept by a key file beside it, not by a sealed credential"
+            " / 账本签名状态由日志旁的密钥文件保管，而非密封凭据"
+        )
+    for trouble in (told.get("trouble"), told.get("ledger_trouble")):
+        if trouble:
+            console.print(f"  [red]{escape(trouble)}[/]")
+    for reason in told["memory"]["reasons"]:
+        sys.stderr.write(f"recorder: {reason}\n")
 
 
 def _realtime(report: dict[str, Any] | None) -> str:

@@ -244,3 +244,39 @@ def test_a_robot_that_may_run_is_shown_as_one(plan: Plan, capsys: pytest.Capture
     out, _ = shown(plan, seen, capsys)
     assert "may run 允许运行" in out
     assert "power on" in out
+
+
+LOG = {
+    "ledger": {"n": 12, "hash": "aa", "broken_off": ""},
+    "witnessed": 9,
+    "state_kept_by": "credential",
+    "memory": {"dumpable": False, "locked": True, "reasons": []},
+    "space": {"level": 1, "means": "alarm / 告警"},
+    "trouble": None,
+    "ledger_trouble": None,
+}
+
+
+def with_log(plan: Plan, **changes: object) -> dict[str, Any]:
+    seen = status.gather(plan)
+    seen["modules"]["recorder"] = {"pid": 9, "alive": True, "realtime": None, "told": {**LOG, **changes}}
+    return seen
+
+
+def test_how_far_the_log_is_and_who_has_witnessed_it(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+    out, err = shown(plan, with_log(plan), capsys)
+    assert "ledger entry 12, witnessed 已见证 to 9; alarm / 告警" in out
+    assert "key file" not in out
+    assert not err
+
+
+def test_what_is_weak_about_the_log_is_said_aloud(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+    memory = {"dumpable": False, "locked": False, "reasons": ["mlockall refused"]}
+    seen = with_log(
+        plan, witnessed=-1, state_kept_by="file", memory=memory, trouble="full [ENOSPC]", ledger_trouble="x"
+    )
+    out, err = shown(plan, seen, capsys)
+    assert "not witnessed 未见证" in out
+    assert "key file" in out
+    assert "full [ENOSPC]" in out
+    assert err == "recorder: mlockall refused\n"

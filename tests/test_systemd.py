@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.processes import GROUP, PROCESSES, Process, tmpfiles
+from agent.core.plan import Recorder
+from agent.processes import BY_NAME, GROUP, PROCESSES, Process, tmpfiles
 
 FOLDER = Path(__file__).parents[1] / "systemd"
 PLAN = "/etc/robot-warden/plan.toml"
@@ -221,3 +222,19 @@ def test_systemd_would_say_so(root: Path, right: str, wrong: str) -> None:
     assert right in text
     unit.write_text(text.replace(right, wrong), encoding="utf-8")
     assert "warden-reflex.service" in verify(root)
+
+
+def test_who_says_whether_the_clock_is_synchronised_may_ask() -> None:
+    for name in ("monitor", "recorder"):
+        unit = service(BY_NAME[name])
+        assert "adjtimex" in unit["SystemCallFilter"].split()
+        assert "ProtectClock" not in unit, "it forbids the question too"
+        assert unit["CapabilityBoundingSet"] == ""
+
+
+def test_the_recorders_keys_are_kept_out_of_swap_and_dumps_and_its_state_by_a_credential() -> None:
+    unit = service(BY_NAME["recorder"])
+    assert unit["LimitMEMLOCK"] == "infinity"
+    assert unit["LimitCORE"] == "0"
+    # Relative, so that a robot without the credential starts all the same (systemd.exec(5)).
+    assert unit["LoadCredentialEncrypted"] == Recorder("", (), 190).state_credential
