@@ -6,6 +6,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from agent.core.trust import decode_base64url
@@ -19,9 +20,12 @@ _ENDINGS: Final = (b"", b"}", b'"}')
 """What may be missing of a torn line whose signature is whole."""
 _SUITE_OF_KEY: Final = {32: 1, 65: 2}
 """Bytes of `next_pk` → the suite that the line is hashed by (README, "Suites")."""
+STEP: Final = 256
+"""Every so many-th entry's place is remembered, at first."""
 MAX_MARKS: Final = 4096
-"""Places remembered for `entries_after`; beyond it every other one is forgotten."""
+"""Places remembered; beyond it every other one is forgotten."""
 
+_ASIDE: Final = re.compile(r"ledger-([1-9]\d*)\.jsonl")
 _NUMBER: Final = re.compile(rb'\{"v":1,"robot":"[^"]*","n":(\d{1,19}),')
 
 
@@ -170,7 +174,7 @@ class Places:
     def __init__(self) -> None:
         self._numbers = [0]
         self._offsets = [0]
-        self._step = 256
+        self._step = STEP
 
     def note(self, n: int, offset: int) -> None:
         """Entry `n` begins at `offset`."""
@@ -182,18 +186,32 @@ class Places:
             del self._numbers[1::2], self._offsets[1::2]
             self._step *= 2
 
-    def lines_after(self, n: int, file: BinaryIO, size: Callable[[], int]) -> Iterator[tuple[int, bytes]]:
-        """(number, line) of the entries after `n`, as long as they end within `size()` bytes of `file`.
+    def lines_after(
+        self, n: int, file: BinaryIO, end: Callable[[], tuple[int, int]]
+    ) -> Iterator[tuple[int, bytes]]:
+        """(number, line) of the entries after `n`; `end()`: how far they go, as bytes of `file` and a number.
 
         A line that cannot be read as an entry is given as it is, numbered by its place.
         """
         at = max(0, bisect_right(self._numbers, n + 1) - 1)
         number, offset = self._numbers[at] - 1, self._offsets[at]
         file.seek(offset)
-        while offset < size() and (line := file.readline()):
+        while offset < end()[0] and (line := file.readline()):
             found = _NUMBER.match(line)
-            number = int(found[1]) if found else number + 1
+            number = int(found[1]) if found and int(found[1]) <= end()[1] else number + 1
             self.note(number, offset)
             offset += len(line)
             if number > n:
                 yield number, line.removesuffix(b"\n")
+
+
+def set_aside(folder: Path) -> list[Path]:
+    """The ledgers of a folder that were broken off, oldest first. OSError."""
+    found = {int(name[1]): path for path in folder.iterdir() if (name := _ASIDE.fullmatch(path.name))}
+    return [found[k] for k in sorted(found)]
+
+
+def next_aside(folder: Path) -> str:
+    """The name that the next one gets. OSError."""
+    last = set_aside(folder)[-1:]
+    return f"ledger-{1 + int(last[0].stem.removeprefix('ledger-')) if last else 1}.jsonl"

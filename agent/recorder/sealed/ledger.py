@@ -7,7 +7,6 @@ at the same place, whatever is appended next, so that no key ever signs two entr
 
 import json
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,7 +27,16 @@ from agent.logformat.layout import (
 from agent.logformat.suites import Suite, SuiteError, suite_by_number
 from agent.recorder.log import LogError, Recovered
 from agent.recorder.sealed.disk import Disk, write_all
-from agent.recorder.sealed.ends import Due, Places, judge, lost, parse_line, read_tail
+from agent.recorder.sealed.ends import (
+    Due,
+    Places,
+    judge,
+    lost,
+    next_aside,
+    parse_line,
+    read_tail,
+    set_aside,
+)
 from agent.recorder.sealed.folder import exists, save_torn
 from agent.recorder.sealed.keys import StateKey, drop_key_file
 from agent.recorder.sealed.parts import Clocks
@@ -38,7 +46,6 @@ from agent.recorder.sealed.state import End, Slot, State, reserve_ahead
 RESERVE_BYTES: Final = 8 << 20
 """Set aside past the ledger's end, renewed when half is used: weeks of checkpoints on a full disk."""
 
-_ASIDE: Final = re.compile(r"ledger-([1-9]\d*)\.jsonl")
 
 Reserve = Callable[[int, int, int], None]
 
@@ -89,9 +96,10 @@ class Ledger:
         reserve: Reserve = reserve_ahead,
         on_entry: Callable[[Entry], None] | None = None,
     ) -> None:
-        """Opens, repairs or begins it; `folder_fd` is borrowed. `disk` and `reserve` are for tests.
+        """Opens, repairs or begins it; `folder_fd` is borrowed, `key` wiped by `close` or when this raises.
 
-        Raises LogError when the disk refuses or the suite is not to be had here, never for what it finds.
+        `disk` and `reserve` are for tests. LogError: the disk refuses, or the suite is not to be had here;
+        what is found in the folder is no reason.
         """
         self.path = folder / LEDGER_FILE
         self.recovered: Recovered | None = None
@@ -146,6 +154,7 @@ class Ledger:
                     self._state.erase()
             self._state.close()
         self._state = None
+        self._key.wipe()
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = -1
@@ -248,7 +257,7 @@ class Ledger:
         found = self._state.found
         born = next((slot.before for slot in found if slot.n == 0), None)
         if not exists(LEDGER_FILE, folder_fd):
-            self._begin(born or lost(found, "ledger_lost") or self._unknown())
+            self._begin(born or lost(found, "ledger_lost") or _unknown(self.path.parent))
             return
         self._fd = disk.open(LEDGER_FILE, folder_fd)
         tail = read_tail(self._fd)
@@ -301,7 +310,7 @@ class Ledger:
         private, public = suite.new_signing_key()
         self._signing.restart(Slot(0, suite.number, before, _taken(private)))
         if aside:
-            self._disk.rename(LEDGER_FILE, f"ledger-{self._last_aside() + 1}.jsonl", self._folder_fd)
+            self._disk.rename(LEDGER_FILE, next_aside(self.path.parent), self._folder_fd)
         if self._fd < 0:
             made = not exists(LEDGER_FILE, self._folder_fd)
             opener = self._disk.create if made else self._disk.open
@@ -321,13 +330,6 @@ class Ledger:
             "previous": previous if before.reason else None,
         }
 
-    def _last_aside(self) -> int:
-        names = (_ASIDE.fullmatch(name) for name in os.listdir(self._folder_fd))  # noqa: PTH208 - by descriptor
-        return max((int(name[1]) for name in names if name), default=0)
-
-    def _unknown(self) -> End:
-        return End(reason="ledger_lost") if self._last_aside() else End()
-
     # ---- reading
 
     def _first_line(self) -> bytes:
@@ -340,7 +342,7 @@ class Ledger:
         A line that cannot be read as an entry is given as it is, numbered by its place. LogError.
         """
         with self._named_errors(), self.path.open("rb") as file:
-            yield from islice(self._places.lines_after(n, file, lambda: self._size), limit)
+            yield from islice(self._places.lines_after(n, file, lambda: (self._size, self.head.n)), limit)
 
 
 def _signed(fields: Mapping[str, object], suite: Suite, private: bytearray) -> bytes:
@@ -358,6 +360,11 @@ def _taken(private: bytes) -> bytearray:
 
 def _json(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _unknown(folder: Path) -> End:
+    """What a ledger follows where neither it nor the state is there."""
+    return End(reason="ledger_lost") if set_aside(folder) else End()
 
 
 def _entry(data: bytes, digest: str) -> Entry:

@@ -1,0 +1,145 @@
+"""What the ledger says of what is kept: segments with their times, holds, receipts, the end of service.
+
+Entries come in order, first from the files, then as they are made. Memory: a row for each segment that is
+there, for each deletion not yet finished and for each witness, and the holds.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from agent.logformat.layout import MAX_LEDGER_LINE_BYTES
+from agent.recorder.sealed.holds import Holds
+from agent.recorder.sealed.orders import Named
+
+S: Final = 1_000_000_000
+MAX_WITNESSES: Final = 64
+"""Whose newest receipt is remembered."""
+
+_HEAD: Final = re.compile(
+    rb'\{"v":1,"robot":"[^"]*","n":(\d{1,19}),"prev_hash":"[0-9a-f]{64}","boot_id":"[^"]*",'
+    rb'"wall":(\d{1,19}),"boottime":\d+,"kind":"([a-z.]+)"'
+)
+"""n, wall and kind: most entries are of no other interest here, and are not parsed."""
+
+
+@dataclass(slots=True)
+class Kept:
+    """One segment. Its records' wall times lie between two: all that the ledger shows while it was open.
+
+    `witness_ns`: the newest witness time when it was sealed; it is no older, whatever the clock said. `seal`:
+    "" while it is open.
+    """
+
+    from_ns: int
+    to_ns: int
+    witness_ns: int = 0
+    seal: str = ""
+
+    def add(self, *walls_ns: int) -> None:
+        """These times are its too."""
+        self.from_ns = min(self.from_ns, *walls_ns)
+        self.to_ns = max(self.to_ns, *walls_ns)
+
+
+class Catalogue:
+    """`segments`: by (stream, segno). `deleting`: the same, deleted by the ledger, until someone sees to it.
+
+    `receipts`: kid → body of the newest `witness.ack`, its token unverified. `service_end_ns`: 0 in service.
+    """
+
+    def __init__(self, retention_ns: int) -> None:
+        self.segments: dict[tuple[str, int], Kept] = {}
+        self.deleting: dict[tuple[str, int], Named] = {}
+        self.receipts: dict[str, Mapping[str, Any]] = {}
+        self.holds = Holds(retention_ns)
+        self.service_end_ns = 0
+        self._open: dict[str, Kept] = {}
+        self._told_ns = 0
+        self._handlers: Mapping[str, Callable[[Mapping[str, Any], int, int], None]] = {
+            "seg.open": self._segment_opened,
+            "seg.seal": self._segment_sealed,
+            "clock.step": self._clock_stepped,
+            "witness.ack": self._witnessed,
+            "hold": self._held,
+            "incident": self._incident,
+            "delete": self._deleted,
+            "service.end": self._service_ended,
+        }
+
+    def read(self, line: bytes) -> None:
+        """The next line of a ledger. A damaged one says nothing, which keeps the segment it spoke of."""
+        head = _HEAD.match(line)
+        if head is None:
+            return
+        kind, body = head[3].decode(), {}
+        if kind in self._handlers:
+            try:
+                body = json.loads(line)["body"]
+            except (ValueError, KeyError, RecursionError):
+                return
+        self.take(kind, body, int(head[2]), int(head[1]))
+
+    def take(self, kind: str, body: Mapping[str, Any], wall_ns: int, n: int) -> None:
+        """The next entry."""
+        for kept in self._open.values():
+            kept.add(wall_ns)
+        handler = self._handlers.get(kind)
+        if handler is not None:
+            try:
+                handler(body, wall_ns, n)
+            except (KeyError, TypeError, ValueError):
+                return  # not as the format has it: as above
+
+    def _segment_opened(self, body: Mapping[str, Any], wall_ns: int, _n: int) -> None:
+        stream = str(body["stream"])
+        kept = self.segments.setdefault((stream, int(body["segno"])), Kept(wall_ns, wall_ns))
+        kept.add(wall_ns)
+        self._open[stream] = kept
+
+    def _segment_sealed(self, body: Mapping[str, Any], wall_ns: int, _n: int) -> None:
+        stream, segno, seal = str(body["stream"]), int(body["segno"]), str(body["seal"])
+        # One whose opening is not to be found may be as old as anything.
+        kept = self.segments.setdefault((stream, segno), Kept(0, wall_ns))
+        kept.add(wall_ns)
+        kept.seal, kept.witness_ns = seal, self._told_ns
+        if self._open.get(stream) is kept:
+            del self._open[stream]
+
+    def _clock_stepped(self, body: Mapping[str, Any], _wall_ns: int, _n: int) -> None:
+        for kept in self._open.values():
+            kept.add(int(body["before_ns"]), int(body["after_ns"]))
+
+    def _witnessed(self, body: Mapping[str, Any], _wall_ns: int, _n: int) -> None:
+        kid, told_ns = str(body["kid"]), int(body["witness_time"]) * S
+        if kid in self.receipts or len(self.receipts) < MAX_WITNESSES:
+            self.receipts[kid] = body
+        self._told_ns = max(self._told_ns, told_ns)
+
+    def _held(self, body: Mapping[str, Any], _wall_ns: int, _n: int) -> None:
+        self.holds.note_hold(body)
+
+    def _incident(self, body: Mapping[str, Any], wall_ns: int, n: int) -> None:
+        self.holds.note_incident(body, n, wall_ns)
+        for kept in self._open.values():  # its records are in these, whatever the clock says
+            kept.add(wall_ns, *(time for time in (body["from_ns"], body["to_ns"]) if type(time) is int))
+
+    def _deleted(self, body: Mapping[str, Any], _wall_ns: int, _n: int) -> None:
+        for row in body["segments"]:
+            named = Named(str(row["stream"]), int(row["segno"]), str(row["seal"]))
+            self.segments.pop((named.stream, named.segno), None)
+            self.deleting[named.stream, named.segno] = named
+
+    def _service_ended(self, _body: Mapping[str, Any], wall_ns: int, _n: int) -> None:
+        self.service_end_ns = max(self.service_end_ns, wall_ns, self._told_ns)
+
+
+def ledger_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a ledger that was set aside; what is too long for one is passed over. OSError."""
+    with path.open("rb") as file:
+        while line := file.readline(MAX_LEDGER_LINE_BYTES + 1):
+            if line.endswith(b"\n"):
+                yield line
