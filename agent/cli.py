@@ -7,55 +7,22 @@ file, the key and the bound; no traceback reaches a user.
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
+from agent.cli_parts import DONE, FAILED, NO_ANSWER, REFUSED, USAGE, Config, Json, end, load, say
 from agent.config import ConfigError, load_plan
 from agent.core.plan import Plan
 from agent.errors import WardenError
+from agent.log_cli import log_app
 from agent.processes import PROCESSES
-
-DONE, FAILED, USAGE, REFUSED, NO_ANSWER = range(5)
-
-VERDICTS = (
-    "clean / 完好",
-    "explained anomalies / 有可解释的异常",
-    "evidence of tampering / 疑似篡改",
-    "incomplete / 不完整",
-)
-"""Of `warden log verify`, by exit code."""
 
 BROKERS = ("auto", "mosquitto", "embedded")
 """Of `warden demo`."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-log_app = typer.Typer(no_args_is_help=True, help="The records: verify. / 记录核验。")
 app.add_typer(log_app, name="log")
-
-Config = Annotated[Path, typer.Option("--config", "-c", help="The plan file. / 应急方案文件。")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-
-
-def _end(code: int, line: str, *, as_json: bool = False) -> NoReturn:
-    if as_json:
-        _say(json.dumps({"error": line, "exit": code}, ensure_ascii=False))
-    else:
-        sys.stderr.write(f"warden: {line}\n")
-    raise typer.Exit(code)
-
-
-def _load(
-    path: Path, *, offline: bool = False, module: str = "", simulate: bool = False, as_json: bool = False
-) -> Plan:
-    try:
-        return load_plan(path, offline=offline, module=module, simulate=simulate)
-    except ConfigError as error:
-        _end(REFUSED, str(error), as_json=as_json)
 
 
 @app.command()
@@ -72,10 +39,10 @@ def run(
     from agent import launch
 
     if module is not None and module not in {row.name for row in PROCESSES}:
-        _end(USAGE, f"module: must be one of {', '.join(row.name for row in PROCESSES)}, not {module!r}")
+        end(USAGE, f"module: must be one of {', '.join(row.name for row in PROCESSES)}, not {module!r}")
     if module is not None and simulate:
-        _end(USAGE, "--simulate runs all four modules: name none")
-    plan = _load(config, module=module or "", simulate=simulate)
+        end(USAGE, "--simulate runs all four modules: name none")
+    plan = load(config, module=module or "", simulate=simulate)
     if module in (None, "remote"):
         _check_trust(plan)
     if module is not None:
@@ -90,7 +57,7 @@ def _check_trust(plan: Plan, *, as_json: bool = False) -> None:
     try:
         check_rights(plan)
     except WardenError as error:
-        _end(REFUSED, str(error), as_json=as_json)
+        end(REFUSED, str(error), as_json=as_json)
 
 
 @app.command()
@@ -107,7 +74,7 @@ def check(
     except ConfigError as error:
         if as_json:
             problems = [{"key": p.key, "bound": p.bound} for p in error.problems]
-            _say(json.dumps({"ok": False, "file": str(file), "problems": problems}, ensure_ascii=False))
+            say(json.dumps({"ok": False, "file": str(file), "problems": problems}, ensure_ascii=False))
         else:
             sys.stderr.write("".join(f"warden: {line}\n" for line in error.lines()))
         raise typer.Exit(REFUSED) from None
@@ -123,16 +90,16 @@ def check(
         "conditions": len(plan.conditions),
     }
     if as_json:
-        _say(json.dumps(about, ensure_ascii=False))
+        say(json.dumps(about, ensure_ascii=False))
         return
-    _say(
+    say(
         f"{file}: good / 通过: {plan.robot.id} {plan.robot.name}, risk {plan.robot.risk}, "
         f"sha256 {plan.digest[:16]}…"
     )
-    _say(f"  inputs {', '.join(plan.inputs) or 'none'}; outputs {', '.join(plan.outputs) or 'none'}")
+    say(f"  inputs {', '.join(plan.inputs) or 'none'}; outputs {', '.join(plan.outputs) or 'none'}")
     for channel in ("reflex", "remote"):
         if not any(spec.channel == channel for spec in plan.outputs.values()):
-            _say(f"  note: {channel} has no output of its own: only its permit holds the robot")
+            say(f"  note: {channel} has no output of its own: only its permit holds the robot")
 
 
 @app.command()
@@ -140,10 +107,10 @@ def status(config: Config, as_json: Json = False) -> None:
     """What the robot may do now, from the permits and the module links, with no network (当前状态)."""
     from agent import status as view
 
-    plan = _load(config, offline=True, as_json=as_json)
+    plan = load(config, offline=True, as_json=as_json)
     seen = view.gather(plan)
     if as_json:
-        _say(json.dumps(seen, ensure_ascii=False))
+        say(json.dumps(seen, ensure_ascii=False))
     else:
         view.show(plan, seen)
     raise typer.Exit(DONE if any(m["alive"] for m in seen["modules"].values()) else NO_ANSWER)
@@ -161,16 +128,16 @@ def drop(
     from drivers.drop import drop as drop_outputs
 
     if module not in (None, "reflex", "remote"):
-        _end(USAGE, f"module: must be reflex or remote, not {module!r}", as_json=as_json)
-    plan = _load(config, offline=True, as_json=as_json)
+        end(USAGE, f"module: must be reflex or remote, not {module!r}", as_json=as_json)
+    plan = load(config, offline=True, as_json=as_json)
     wanted = {n: spec.device for n, spec in plan.outputs.items() if module in (None, spec.channel)}
     dropped = drop_outputs(wanted)
     if as_json:
         told = {name: one.outcome.name.lower() for name, one in dropped.items()}
-        _say(json.dumps({"outputs": told}, ensure_ascii=False))
+        say(json.dumps({"outputs": told}, ensure_ascii=False))
     else:
         for name, one in dropped.items():
-            _say(f"{name}: {one.outcome.value}{': ' if one.detail else ''}{one.detail}")
+            say(f"{name}: {one.outcome.value}{': ' if one.detail else ''}{one.detail}")
     raise typer.Exit(DONE if all(one.outcome.is_dropped for one in dropped.values()) else FAILED)
 
 
@@ -179,8 +146,8 @@ def tmpfiles(config: Config) -> None:
     """Print the tmpfiles.d lines of this robot: folders that root must own (see systemd/tmpfiles.d)."""
     from agent.processes import tmpfiles as lines
 
-    plan = _load(config, offline=True)
-    _say(lines(plan.robot.id, run_dir=Path(plan.run_dir), state_dir=Path(plan.state_dir)).rstrip())
+    plan = load(config, offline=True)
+    say(lines(plan.robot.id, run_dir=Path(plan.run_dir), state_dir=Path(plan.state_dir)).rstrip())
 
 
 @app.command()
@@ -191,32 +158,9 @@ def drivers(as_json: Json = False) -> None:
 
     rows = describe()
     if as_json:
-        _say(json.dumps({"drivers": rows}, ensure_ascii=False))
+        say(json.dumps({"drivers": rows}, ensure_ascii=False))
     else:
         show_drivers(rows)
-
-
-@log_app.command("verify")
-def log_verify(config: Config, as_json: Json = False) -> None:
-    """Verify the records: 0 clean, 1 explained anomalies, 2 tampering, 3 incomplete (核验记录)."""
-    from agent.recorder.log import LogError
-    from agent.recorder.verify import verify
-
-    plan = _load(config, offline=True, as_json=as_json)
-    try:
-        report = verify(Path(plan.recorder.dir))
-    except LogError as error:
-        _end(3, str(error), as_json=as_json)
-    if as_json:
-        _say(json.dumps(report.to_json(), ensure_ascii=False))
-    else:
-        _say(f"{plan.recorder.dir}: {report.records} records in {report.segments} segments")
-        _say(
-            f"  bad lines {report.bad}, duplicates {report.duplicates}, "
-            f"gaps {report.gaps_unexplained} unexplained"
-        )
-        _say(f"  {VERDICTS[report.exit_code]}")
-    raise typer.Exit(report.exit_code)
 
 
 @app.command()
@@ -229,7 +173,7 @@ def demo(
     from hil.demo import run_demo
 
     if broker not in BROKERS:
-        _end(USAGE, f"--broker: must be one of {', '.join(BROKERS)}, not {broker!r}", as_json=as_json)
+        end(USAGE, f"--broker: must be one of {', '.join(BROKERS)}, not {broker!r}", as_json=as_json)
     raise typer.Exit(run_demo(keep=keep, broker=broker, as_json=as_json))
 
 

@@ -245,9 +245,12 @@ def witness(
 @with_setup
 def order(
     setup: Setup,
-    out: Annotated[Path, typer.Option(help="The order goes here, a new file 指令文件.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option(help="The order goes here, a new file 指令文件.", readable=False, show_default=False),
+    ],
     draft: Annotated[
-        Path | None, typer.Argument(help="Of `warden log due` 草案.", show_default=False)
+        Path | None, typer.Argument(help="Of `warden log due` 草案.", readable=False, show_default=False)
     ] = None,
     release: Annotated[
         str | None, typer.Option(metavar="HOLD", help="End this hold instead 解除保留.", show_default=False)

@@ -10,7 +10,9 @@ import typer
 from typer.testing import CliRunner, Result
 
 from agent import cli
+from agent.cli_parts import end
 from agent.errors import WardenError
+from agent.log_cli import log_app
 from tests.bare import Bare, warden
 
 FAILED, USAGE, REFUSED, NO_ANSWER = 1, 2, 3, 4
@@ -46,7 +48,8 @@ def error(result: Result, code: int) -> str:
 
 def commands() -> list[list[str]]:
     top = [info.name or getattr(info.callback, "__name__", "") for info in cli.app.registered_commands]
-    return [[name] for name in top] + [["log"], ["log", "verify"]]
+    log = [info.name or "" for info in log_app.registered_commands]
+    return [[name] for name in top] + [["log"]] + [["log", name] for name in log]
 
 
 # ---- usage
@@ -222,7 +225,6 @@ def test_of_a_running_agent_through_the_program_itself(bare: Bare) -> None:
     try:
         ended = warden("status", "--config", bare.plan, "--json")
         people = warden("status", "--config", bare.plan)
-        checked = warden("log", "verify", "--config", bare.plan, "--json")
     finally:
         child.stop()
     seen = json.loads(ended.stdout)
@@ -233,36 +235,6 @@ def test_of_a_running_agent_through_the_program_itself(bare: Bare) -> None:
     assert len({module["pid"] for module in seen["modules"].values()}) == 4
     assert seen["causes"][0]["text"].keys() == {"zh", "en"}
     assert "stopped 已停机" in people.stdout
-    assert (checked.returncode, json.loads(checked.stdout)["bad"]) == (0, 0)
-
-
-# ---- records
-
-
-def test_records_that_are_away_are_incomplete(bare: Bare) -> None:
-    line = error(call("log", "verify", "--config", bare.plan), 3)
-    assert line.startswith(f"{bare.folder / 'log'}: cannot be read")
-    assert told(call("log", "verify", "--config", bare.plan, "--json")) == {"error": line, "exit": 3}
-
-
-def test_a_folder_of_records_that_is_a_file(bare: Bare) -> None:
-    (bare.folder / "log").write_text("")
-    assert "Not a directory" in error(call("log", "verify", "--config", bare.plan), 3)
-
-
-def test_records_that_were_altered_are_told_by_the_exit_code(bare: Bare) -> None:
-    assert bare.start("recorder").stop() == 0
-    clean = call("log", "verify", "--config", bare.plan)
-    assert (clean.exit_code, clean.stdout.splitlines()[-1].strip()) == (0, "clean / 完好")
-    (segment,) = (bare.folder / "log").glob("*.jsonl")
-    lines = segment.read_bytes().splitlines(keepends=True)
-    assert len(lines) >= 2
-    segment.write_bytes(lines[0] + lines[1].replace(b"recorder", b"recorded", 1) + b"".join(lines[2:]))
-    altered = call("log", "verify", "--config", bare.plan)
-    assert altered.exit_code == 2
-    assert altered.stdout.splitlines()[-1].strip() == cli.VERDICTS[altered.exit_code]
-    about = told(call("log", "verify", "--config", bare.plan, "--json"))
-    assert about["bad"] == 1
 
 
 # ---- the rest
@@ -302,5 +274,5 @@ def test_ctrl_c_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 def test_an_exit_is_a_number(bare: Bare) -> None:
     with pytest.raises(typer.Exit) as ended:
-        cli._end(REFUSED, "no")
+        end(REFUSED, "no")
     assert ended.value.exit_code == REFUSED
