@@ -30,7 +30,7 @@ RTTIME_HARD_US: Final = 1_000_000
 KINDS: Final = ("fifo", "memory_locked", "collector_off")
 """The three things a report speaks of; the label `kind` of the metric `realtime`."""
 
-_MCL_CURRENT, _MCL_FUTURE = 1, 2
+_MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 _PR_SET_TIMERSLACK = 29
 _CAP_IPC_LOCK = 14
 
@@ -67,7 +67,7 @@ def settle(*, fifo_priority: int, freeze_collector: bool) -> RealtimeReport:
     if fifo_priority > 0:
         reasons += _sharpen_timers()
         fifo = _granted(_take_fifo(fifo_priority), reasons)
-        locked = _granted(_lock_memory(), reasons)
+        locked = _granted(lock_memory(), reasons)
     if freeze_collector:
         _freeze_collector()
     return RealtimeReport(fifo, locked, not gc.isenabled(), tuple(reasons))
@@ -107,16 +107,17 @@ def _lower(limit: int, wanted: int) -> int:
     return wanted if limit == resource.RLIM_INFINITY else min(limit, wanted)
 
 
-def _lock_memory() -> list[str]:
-    """All memory, now and later, and only where later can not fail.
+def lock_memory(*, on_fault: bool = False) -> list[str]:
+    """All memory, now and later, and only where later can not fail; the reasons where it was refused.
 
-    Under a finite RLIMIT_MEMLOCK the lock itself may succeed and an allocation fail in the middle of a
-    stop, so that is refused here instead.
+    `on_fault`: pages from their first use on, for a process that has secrets and no deadlines; otherwise all
+    are made resident at once, so that no page fault comes in the middle of a stop. Under a finite
+    RLIMIT_MEMLOCK the lock itself may succeed and an allocation fail later, so that is refused here instead.
     """
     limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
     if limit != resource.RLIM_INFINITY and not _has_capability(_CAP_IPC_LOCK):
         return [_unlocked(f"RLIMIT_MEMLOCK is {limit} bytes")]
-    if _libc().mlockall(_MCL_CURRENT | _MCL_FUTURE) != 0:
+    if _libc().mlockall(_MCL_CURRENT | _MCL_FUTURE | (_MCL_ONFAULT if on_fault else 0)) != 0:
         return [_unlocked(os.strerror(ctypes.get_errno()))]
     return []
 

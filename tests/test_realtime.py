@@ -129,10 +129,10 @@ def test_a_lock_that_could_make_a_later_allocation_fail_is_not_taken(monkeypatch
     monkeypatch.setattr(realtime, "_libc", lambda: SimpleNamespace(mlockall=lock))
     monkeypatch.setattr(realtime, "_has_capability", lambda _: False)
     monkeypatch.setattr("resource.getrlimit", lambda _: (1 << 30, 1 << 30))
-    assert "RLIMIT_MEMLOCK is 1073741824 bytes" in realtime._lock_memory()[0]
+    assert "RLIMIT_MEMLOCK is 1073741824 bytes" in realtime.lock_memory()[0]
     assert granted == []
     monkeypatch.setattr(realtime, "_has_capability", lambda _: True)
-    assert realtime._lock_memory() == []
+    assert realtime.lock_memory() == []
     assert granted == [3]  # MCL_CURRENT | MCL_FUTURE
 
 

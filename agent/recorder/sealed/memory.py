@@ -11,7 +11,7 @@ import resource
 from dataclasses import dataclass
 from typing import Final
 
-from agent.realtime import _lock_memory as lock_memory
+from agent.realtime import lock_memory
 
 _PR_SET_DUMPABLE: Final = 4
 
@@ -36,7 +36,7 @@ class MemoryReport:
 
 def protect() -> MemoryReport:
     """Takes what the system grants and reports it; never raises for what it refuses. Before the first key."""
-    undumpable, unlocked = _no_dumps(), lock_memory()
+    undumpable, unlocked = _no_dumps(), lock_memory(on_fault=True)
     return MemoryReport(bool(undumpable), not unlocked, (*undumpable, *unlocked))
 
 
