@@ -74,6 +74,8 @@ KINDS: Final[Mapping[str, Kind]] = {
     "torn_differs": Kind(TAMPERED, "torn bytes are not what the ledger says", "另存的残余字节与账本不符"),
     # Two crashes, the second before the ledger was told; what such a file holds is held against nothing.
     "torn_unknown": Kind(EXPLAINED, "torn bytes that no recovery names", "未被恢复条目提及的残余字节"),
+    # A crash while the room became a segment; a frame is never in it then.
+    "spare_used": Kind(EXPLAINED, "room for the next segment is not empty", "预留空间非空"),
     # ---- deletions
     "order_unchecked": Kind(EXPLAINED, "order not checked, no keys given", "未提供密钥，指令未核验"),
     "order_revoked": Kind(EXPLAINED, "order of a person since revoked", "指令签发人已被撤销"),

@@ -29,7 +29,8 @@ _LOG_LIKE: Final = re.compile(r"\.(seg|gone|jsonl)\b|^ledger")
 class Listing:
     """The names in a log's folder; `segments`, `gone`: stream → numbers; `torn`: `<stream>/<name>` → bytes.
 
-    `ledgers`: in the order they were written, the one in use last (left out when it is not there).
+    `spare`: the room made for the next segments. `ledgers`: in the order they were written, the one in use last
+    (left out when it is not there).
     """
 
     ledgers: list[str] = field(default_factory=list)
@@ -37,6 +38,7 @@ class Listing:
     segments: dict[str, set[int]] = field(default_factory=lambda: {stream: set() for stream in STREAMS})
     gone: dict[str, set[int]] = field(default_factory=lambda: {stream: set() for stream in STREAMS})
     torn: dict[str, int] = field(default_factory=dict)
+    spare: list[str] = field(default_factory=list)
     manifest: bool = False
     findings: list[Finding] = field(default_factory=list)
     bytes: int = 0
@@ -92,7 +94,9 @@ def _stream(listing: Listing, folder: os.DirEntry[str]) -> None:
             listing.bytes += _size(entry)
         elif _TORN.fullmatch(entry.name):
             listing.torn[name] = _size(entry)
-        elif entry.name not in _SPARES:
+        elif entry.name in _SPARES:
+            listing.spare.append(name)
+        else:
             _unknown(listing, name, entry)
 
 

@@ -177,9 +177,9 @@ def _bounded(plain: bytes) -> bytes:
 
 def measure_records(plain: bytes, count: int) -> None:
     """FormatError unless a frame's plaintext is exactly `count` records."""
-    at, end, found = 0, len(plain), 0
+    at, end, found, length = 0, len(plain), 0, RECORD_LENGTH.unpack_from
     while at < end - 1:
-        at += RECORD_LENGTH.size + plain[at] + (plain[at + 1] << 8)
+        at += length(plain, at)[0] + 2
         found += 1
     if at != end:
         raise FormatError("frame: a record is cut short")

@@ -86,6 +86,7 @@ class _Verification:
             self._segments(pool)
             self._check_manifest(pool)
         self._torn()
+        self._spares()
         self._witnessed()
         self.report.add(self._listing.findings)
         return self.report
@@ -211,6 +212,15 @@ class _Verification:
                 self._add("unreadable", name, error.strerror or "")
                 continue
             self._add("torn_line_whole" if whole else "torn_line", name)
+
+    def _spares(self) -> None:
+        """Zeros, which a recorder may be taking into use just now."""
+        for name in () if self.report.live else self._listing.spare:
+            try:
+                if any(any(piece) for piece in pieces(self._folder / name)):
+                    self._add("spare_used", name)
+            except OSError as error:
+                self._add("unreadable", name, error.strerror or "")
 
     def _recoveries(self, expected: Expected) -> Iterator[str]:
         """The names of the files that a segment's recoveries set aside."""

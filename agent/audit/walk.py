@@ -244,8 +244,7 @@ class Walker:
         found.h = self._suite.hash(found.h, frame.head, frame.sealed)
         self._at += frame.size
         found.end = self._offset
-        if self._at < len(self._data) or self._file.read(1):
-            found.rest = "bytes"
+        found.rest = self._rest()
         return False
 
     def _bad(self, reason: str) -> bool:
@@ -254,7 +253,7 @@ class Walker:
         if following is None:
             found = self.found
             found.end = self._offset
-            found.rest = "zeros" if self._only_zeros() else "bytes"
+            found.rest = self._rest()
             if found.rest == "bytes":
                 self._fault("tail", reason)
             return False
@@ -262,8 +261,11 @@ class Walker:
         self._at, self._jump_after = following, self.found.frames
         return len(self.found.faults) < MAX_FAULTS
 
-    def _only_zeros(self) -> bool:
-        zeros = not any(self._data[self._at :])
-        while zeros and (piece := self._file.read(PIECE_BYTES)):
-            zeros = not any(piece)
-        return zeros
+    def _rest(self) -> str:
+        """What follows from here: nothing, zeros or bytes."""
+        piece, rest = self._data[self._at :], "nothing"
+        while piece or (piece := self._file.read(PIECE_BYTES)):
+            if any(piece):
+                return "bytes"
+            piece, rest = b"", "zeros"
+        return rest

@@ -313,7 +313,10 @@ def test_many_bad_frames_are_counted_and_bounded(tmp_path: Path) -> None:
         ("safety/0000000003.seg", INCOMPLETE, "segment_unopened"),
         ("safety/0000000009.gone", TAMPERED, "gone_unordered"),
         ("safety/0000000001.seg.torn-1", EXPLAINED, "torn_unknown"),
+        ("safety/spare", EXPLAINED, "spare_used"),
+        ("safety/spare.new", EXPLAINED, "spare_used"),
         ("state", CLEAN, ""),
+        ("state.key", CLEAN, ""),
         ("marks.tmp", CLEAN, ""),
     ],
 )

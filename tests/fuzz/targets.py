@@ -25,6 +25,7 @@ from drivers.serial_node.codec import CodecError, NodeFrame, Splitter
 from drivers.sim import panel
 from drivers.vsc.codec import Parser
 from tests.core.orders import claims, read
+from tests.fuzz import audit
 
 Decode = Callable[[bytes], object]
 
@@ -109,4 +110,5 @@ TARGETS: Mapping[str, Target] = {
     "modbus_rtu": Target(lambda data: rtu_answer(READ, data), (ModbusError, StreamError)),
     "modbus_tcp": Target(_modbus_tcp, (StreamError,)),
     "panel": Target(_file(panel.read), (ValueError,)),
+    **{name: Target(*row, (audit.SEEDS[name],)) for name, row in audit.TARGETS.items()},
 }
