@@ -34,7 +34,7 @@ def life(folder: Path, disk: QuickDisk, returned: list[bytes]) -> None:
         returned.append(ledger.head.line)
         for i in range(3):
             line = ledger.append("loss", {"stream": "net", "count": i, "reason": "full"}).line
-            returned.append(line)  # noqa: PERF401 - what stood before a crash counts
+            returned.append(line)
 
 
 def at(step: int, error: BaseException, times: int = 1) -> Callable[[int, str], None]:
