@@ -167,7 +167,7 @@ class _Check:
             self._fault(fault, sealed=sealed)
         if walk.seal is not None:
             self._own_seal(walk)
-        # Sealed and not yet cut to its length, a pre-zeroed segment is what a crash leaves; never told by then.
+        # Zeros after a seal that the ledger does not hold: a crash between the seal and the cut to length.
         room = walk.rest == "zeros" and not sealed
         if walk.seal is not None and walk.rest != "nothing" and not room:
             self.tell("after_seal", offset=walk.end)
