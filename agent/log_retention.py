@@ -123,7 +123,6 @@ def hold_records(
                 USAGE, "--release takes neither --from, --to nor --reason: the order says it", as_json=as_json
             )
         _release(plan, release, as_json=as_json)
-        return
     if not since or not until:
         end(USAGE, "give --from and --to, or --release", as_json=as_json)
     if not reason.strip() or len(reason) > MAX_REASON or not reason.isprintable():
@@ -137,7 +136,7 @@ def hold_records(
     _settled(answer, f"held / 已保留: {show_ns(from_ns)} – {show_ns(to_ns)}", as_json=as_json)
 
 
-def _release(plan: Plan, path: Path, *, as_json: bool) -> None:
+def _release(plan: Plan, path: Path, *, as_json: bool) -> NoReturn:
     token = _order(path, as_json=as_json)
     answer = _ask(plan, {"type": "log_release", "order": token}, ANSWER_S, as_json=as_json)
     _settled(answer, "released / 已解除保留", as_json=as_json)
@@ -188,7 +187,7 @@ def _words(answer: Answer, name: str) -> str:
     return clean(text) if isinstance(text, str) else ""
 
 
-def _settled(answer: Answer, done: str, *, as_json: bool) -> None:
+def _settled(answer: Answer, done: str, *, as_json: bool) -> NoReturn:
     """Says how a hold or a release ended, with its exit code."""
     _require(answer, {"ok": "bool"}, as_json=as_json)
     ok, reason, hold = answer["ok"], _words(answer, "reason"), _words(answer, "id")

@@ -149,8 +149,6 @@ def _read(path: Path) -> bytes:
             data = file.read(MAX_DRAFT_BYTES + 1)
     except OSError as error:
         raise OrderFileError(path, f"cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise OrderFileError(path, "is no path of a file") from None
     if len(data) > MAX_DRAFT_BYTES:
         raise DraftError(str(path), "", f"is larger than {MAX_DRAFT_BYTES} bytes")
     return data
