@@ -68,7 +68,7 @@ def opened(folder: Path, keys: Sequence[RecipientKey]) -> list[Record]:
     out = io.BytesIO()
     decrypt(folder, keys, out=out, processes=1)
     rows = map(json.loads, out.getvalue().splitlines())
-    found = [Record(*(row[name] for name in FIELDS), CLOCKS[row["clock"]]) for row in rows]
+    found = [Record(**{name: row[name] for name in FIELDS}, clock=CLOCKS[row["clock"]]) for row in rows]
     return sorted(found, key=lambda item: (item.source, item.boot, item.seq))
 
 

@@ -5,18 +5,23 @@ import json
 import os
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.ask import ask as question_module
 from agent.audit import Report, load_recipient_key, verify
 from agent.core.plan import Plan, Remote
 from agent.core.plan import Recorder as RecorderPlan
 from agent.events import EventSink
+from agent.keeping import NO_TASKS, RESERVE_ONLY, Keeping
+from agent.logformat.layout import ORDER_TYP
 from agent.recorder.log import LogError, Record
 from agent.recorder.module import Recorder
-from hil.pki import Pki
+from agent.tokens import load_private_key, sign
+from hil.pki import ROOT_KID, Pki
 from tests.core.factories import small_plan
 from tests.recorder.logs import opened
 from tests.waiting import wait_until
@@ -175,3 +180,142 @@ async def test_a_folder_that_cannot_be_one_is_refused_before_anything_listens(
     with pytest.raises(LogError):
         Recorder(plan_in(run_dir, pki), asyncio.get_running_loop())
     assert list((run_dir / "run").rglob("*.sock")) == []
+
+
+# ---- room: what the recorder says, and what it then still keeps
+
+
+async def test_reflex_is_told_of_a_filling_disk_at_once_and_when_it_comes(recorder: Recorder) -> None:
+    room = [900]
+    recorder.keeper._space._free = lambda _: room[0]
+    sink = EventSink(
+        asyncio.get_running_loop(),
+        recorder.shell.folder / "recorder.sock",
+        source="reflex",
+        boot="3" * 32,
+        allowed_uids=frozenset({os.geteuid()}),
+    )
+    keeping = Keeping(sink, lost_ns=60_000_000_000, now_ns=0)
+    sink.start()
+    await wait_until(lambda: sink.connected)
+    for room[0], level in ((49, NO_TASKS), (5, RESERVE_ONLY), (900, 0)):
+        recorder.keeper.look()
+        await wait_until(lambda: keeping.level == level)  # noqa: B023 - awaited here
+    sink.close()
+
+    def levels() -> list[int]:
+        return [e["body"]["level"] for e in ledger(recorder) if e["kind"] == "disk.level"]
+
+    await wait_until(lambda: levels() == [NO_TASKS, RESERVE_ONLY, 0])
+
+
+async def test_with_the_reserve_alone_safety_is_kept_and_the_rest_is_counted(
+    recorder: Recorder, pki: Pki
+) -> None:
+    recorder.keeper._space._free = lambda _: 5
+    recorder.keeper.look()
+    await emit(recorder, "safety", "net", "tele", "safety")
+    kept = [record for record in whole(recorder, pki) if record.source == "reflex"]
+    assert [record.stream for record in kept] == ["safety", "safety"]
+    assert recorder.service.lost == {"safety": 0, "net": 1, "tele": 1}
+    recorder.close()
+    lost = {e["body"]["stream"]: e["body"]["count"] for e in ledger(recorder) if e["kind"] == "loss"}
+    assert lost == {"net": 1, "tele": 1}
+
+
+def ledger(recorder: Recorder) -> list[dict[str, Any]]:
+    lines = (log_of(recorder) / "ledger.jsonl").read_bytes().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+# ---- its setting, and what people ask
+
+
+async def test_the_ledger_says_how_the_log_is_set_once_until_the_plan_changes(
+    run_dir: Path, recorder: Recorder, pki: Pki
+) -> None:
+    recorder.close()
+    again = Recorder(plan_in(run_dir, pki), asyncio.get_running_loop())
+    again.close()
+    plan = plan_in(run_dir, pki)
+    other = replace(plan, recorder=replace(plan.recorder, opening="all"))
+    third = Recorder(other, asyncio.get_running_loop())
+    third.close()
+    kinds = [entry["kind"] for entry in ledger(recorder)]
+    assert kinds.count("boot") == 3
+    settings = [entry["body"]["opening"] for entry in ledger(recorder) if entry["kind"] == "config"]
+    assert settings == ["any", "all"]
+    assert verdict(recorder).exit_code == 0
+
+
+async def test_where_all_must_open_together_one_alone_opens_nothing(run_dir: Path, pki: Pki) -> None:
+    plan = plan_in(run_dir, pki)
+    one = Recorder(replace(plan, recorder=replace(plan.recorder, opening="all")), asyncio.get_running_loop())
+    one.start()
+    await emit(one, "safety")
+    one.close()
+    keys = [load_recipient_key(pki.recipient_key(kid)) for kid in ("department", "authority")]
+    assert opened(log_of(one), keys[:1]) == []
+    assert [r.kind for r in opened(log_of(one), keys) if r.source == "reflex"] == ["note"]
+
+
+def order(pki: Pki, kind: str, **claims: object) -> str:
+    """Signed by the department's root, as `guardian order` signs with a person's key."""
+    about = {"iss": ROOT_KID, "aud": "FT-1", "iat": 1_800_000_000, "jti": "j1", "order": kind, "reason": "r"}
+    return sign({**about, **claims}, key=load_private_key(pki.root_key), kid=ROOT_KID, typ=ORDER_TYP)
+
+
+async def tell(recorder: Recorder, question: dict[str, object]) -> dict[str, Any]:
+    path = recorder.shell.folder / "recorder.sock"
+    found = await asyncio.to_thread(question_module, path, question, 10)
+    assert found is not None
+    return found
+
+
+async def test_a_hold_is_placed_by_anyone_here_and_released_by_an_order(recorder: Recorder, pki: Pki) -> None:
+    placed = await tell(recorder, {"type": "log_hold", "from_ns": 5, "to_ns": 9, "reason": "inquiry"})
+    assert placed["ok"] is True
+    for token, ok in (("x", False), (order(pki, "release", hold=placed["id"]), True)):
+        released = await tell(recorder, {"type": "log_release", "order": token})
+        assert released["ok"] is ok, released
+    again = await tell(recorder, {"type": "log_release", "order": order(pki, "release", hold=placed["id"])})
+    assert again["ok"] is False
+    assert "released before" in again["reason"]
+    bodies = [entry["body"] for entry in ledger(recorder) if entry["kind"] == "hold"]
+    assert [sorted(body) for body in bodies] == [["from_ns", "id", "reason", "to_ns"], ["id", "release"]]
+
+
+async def test_a_young_segment_is_kept_whoever_orders_it_away(recorder: Recorder, pki: Pki) -> None:
+    await emit(recorder, "net")
+    recorder.store.log.change(recorder.store.log._tools.sealing.recipients, "any")
+    sealed = next(
+        e["body"] for e in ledger(recorder) if e["kind"] == "seg.seal" and e["body"]["stream"] == "net"
+    )
+    named = {key: sealed[key] for key in ("stream", "segno", "seal")}
+    answer = await tell(recorder, {"type": "log_delete", "order": order(pki, "delete", segments=[named])})
+    assert (answer["ok"], answer["deleted"]) == (False, 0)
+    assert {row["segno"] for row in answer["problems"]} == {sealed["segno"]}
+    assert any("local clock" in row["en"] and "本机时钟" in row["zh"] for row in answer["problems"])
+    assert not [entry for entry in ledger(recorder) if entry["kind"] == "delete"]
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        {"type": "log_hold"},
+        {"type": "log_hold", "from_ns": 1.5, "to_ns": 2, "reason": "x"},
+        {"type": "log_hold", "from_ns": 9, "to_ns": 1, "reason": "x"},
+        {"type": "log_hold", "from_ns": 1, "to_ns": 9, "reason": 7},
+        {"type": "log_delete", "order": None},
+        {"type": "log_delete", "order": "a.b.c"},
+        {"type": "log_release", "order": "é" * 10},
+    ],
+)
+async def test_what_is_not_of_its_form_is_refused_with_a_reason(
+    recorder: Recorder, question: dict[str, object]
+) -> None:
+    before = len(ledger(recorder))
+    answer = await tell(recorder, question)
+    assert answer["ok"] is False
+    assert answer["reason"]
+    assert len([e for e in ledger(recorder)[before:] if e["kind"] in ("hold", "delete")]) == 0
