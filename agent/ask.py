@@ -23,6 +23,6 @@ def ask(path: Path, question: Mapping[str, object], timeout_s: float = ANSWER_S)
                 message = json.loads(data)
                 if isinstance(message, dict) and message.get("type") == question["type"]:
                     return message
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
     return None
