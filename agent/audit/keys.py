@@ -6,9 +6,7 @@ from hmac import compare_digest
 from pathlib import Path
 from typing import Any, Final
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
+from agent import recipients
 from agent.audit import forms
 from agent.audit.errors import AuditError, FormatError
 from agent.audit.header import Header
@@ -17,6 +15,8 @@ from agent.logformat.suites import Suite, SuiteError
 from agent.tokens import KeyFileError, read_private
 
 _SUITES: Final = {("OKP", "X25519"): 1, ("EC", "SM2"): 2}
+_FIRST: Final = LABEL_RATCHET + b"\1"
+_SECOND: Final = LABEL_RATCHET + b"\2"
 _STEP: Final = 1024
 """Every this many frames the ratchet's state is kept, so that a step back costs no more than so many."""
 
@@ -39,7 +39,7 @@ class RecipientKey:
 
 
 def load_recipient_key(path: Path) -> RecipientKey:
-    """From a private JWK (`kty` OKP and `crv` X25519, or EC and SM2), or from an X25519 key in PKCS#8 PEM.
+    """From PKCS#8 PEM, as `guardian keygen --recipient` writes it, or from a private JWK (X25519 or SM2).
 
     AuditError for anything else, and for a file that others than its owner may read.
     """
@@ -48,18 +48,16 @@ def load_recipient_key(path: Path) -> RecipientKey:
     except KeyFileError as error:
         raise AuditError(path, error.bound) from None
     try:
-        return _from_pem(data) if data.lstrip().startswith(b"-----") else _from_jwk(data)
-    except (FormatError, ValueError, TypeError):
+        return _from_pem(path) if data.lstrip().startswith(b"-----") else _from_jwk(data)
+    except (FormatError, KeyFileError, ValueError, TypeError):
         # Nothing of what was read may get into the message.
-        reason = "must be a recipient's private key: a JWK with crv X25519 or SM2, or X25519 in PKCS#8 PEM"
+        reason = "must be a recipient's private key: PKCS#8 PEM, or a JWK, of X25519 or SM2"
         raise AuditError(path, reason) from None
 
 
-def _from_pem(data: bytes) -> RecipientKey:
-    key = load_pem_private_key(data, password=None)
-    if not isinstance(key, X25519PrivateKey):
-        raise FormatError("not an X25519 key")
-    return RecipientKey(1, key.private_bytes_raw())
+def _from_pem(path: Path) -> RecipientKey:
+    key = recipients.load_recipient_key(path)
+    return RecipientKey(key.suite, key.private)
 
 
 def _from_jwk(data: bytes) -> RecipientKey:
@@ -124,8 +122,8 @@ class Ratchet:
     """The frames' keys by index. Forward is one step a frame; backward at most 1,024."""
 
     def __init__(self, suite: Suite, secret: bytes, fields_hash: bytes) -> None:
-        self._expand = suite.expand
-        self._length = SECRET_BYTES + suite.key_bytes
+        self._hmac = suite.hmac
+        self._key_bytes = suite.key_bytes
         self._kept = [suite.hkdf(secret, fields_hash, LABEL_ROOT, SECRET_BYTES)]
         self._k = self._kept[0]
         self._index = 0
@@ -136,8 +134,10 @@ class Ratchet:
             step = index // _STEP
             self._k, self._index = self._kept[step], step * _STEP
         while True:
-            out = self._expand(self._k, LABEL_RATCHET, self._length)
-            self._k, key = out[:SECRET_BYTES], out[SECRET_BYTES:]
+            # HKDF-Expand to two blocks (RFC 5869, 2.3), spelled out: twice as fast as asking for the whole.
+            following = self._hmac(self._k, _FIRST)
+            key = self._hmac(self._k, following + _SECOND)[: self._key_bytes]
+            self._k = following
             self._index += 1
             if self._index % _STEP == 0 and self._index // _STEP == len(self._kept):
                 self._kept.append(self._k)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import secrets
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -18,6 +19,7 @@ from agent.core.plan import Recorder as RecorderPlan
 from agent.events import EventSink
 from agent.keeping import NO_TASKS, RESERVE_ONLY, Keeping
 from agent.logformat.layout import ORDER_TYP
+from agent.recipients import write_recipient_pair
 from agent.recorder.log import LogError, Record
 from agent.recorder.module import Recorder
 from agent.tokens import load_private_key, sign
@@ -103,7 +105,7 @@ async def emit(recorder: Recorder, *streams: str) -> None:
         asyncio.get_running_loop(),
         recorder.shell.folder / "recorder.sock",
         source="reflex",
-        boot="2" * 32,
+        boot=secrets.token_hex(16),
         allowed_uids=frozenset({os.geteuid()}),
     )
     sink.start()
@@ -319,3 +321,41 @@ async def test_what_is_not_of_its_form_is_refused_with_a_reason(
     assert answer["ok"] is False
     assert answer["reason"]
     assert len([e for e in ledger(recorder)[before:] if e["kind"] in ("hold", "delete")]) == 0
+
+
+def in_suite_2(plan: Plan, folder: Path) -> tuple[Plan, Path]:
+    """The same plan, for a recipient with an SM2 key; and that key."""
+    folder.mkdir(exist_ok=True)
+    private, public = write_recipient_pair(folder, "auditor", 2)
+    return replace(plan, recorder=replace(plan.recorder, suite=2, recipients=(str(public),))), private
+
+
+async def test_in_suite_2_it_is_sealed_verified_and_opened_with_an_sm2_key(run_dir: Path, pki: Pki) -> None:
+    plan, private = in_suite_2(plan_in(run_dir, pki), run_dir / "keys")
+    one = Recorder(plan, asyncio.get_running_loop())
+    one.start()
+    await emit(one, "safety", "net", "tele")
+    one.close()
+    report = verdict(one)
+    assert (report.exit_code, report.findings) == (0, [])
+    found = opened(log_of(one), [load_recipient_key(private)])
+    assert sorted(record.stream for record in found if record.source == "reflex") == ["net", "safety", "tele"]
+
+
+async def test_a_log_that_changes_its_suite_stays_one_chain(
+    run_dir: Path, recorder: Recorder, pki: Pki
+) -> None:
+    await emit(recorder, "safety")
+    recorder.close()
+    plan, private = in_suite_2(plan_in(run_dir, pki), run_dir / "keys")
+    after = Recorder(plan, asyncio.get_running_loop())
+    after.start()
+    await emit(after, "net")
+    after.close()
+    report = verdict(after)
+    assert (report.exit_code, report.findings) == (0, [])
+    assert [entry["kind"] for entry in ledger(after)].count("genesis") == 1
+    both = [load_recipient_key(pki.recipient_key("department")), load_recipient_key(private)]
+    kept = [record.stream for record in opened(log_of(after), both) if record.source == "reflex"]
+    assert sorted(kept) == ["net", "safety"]
+    assert [r.stream for r in opened(log_of(after), both[1:]) if r.source == "reflex"] == ["net"]
