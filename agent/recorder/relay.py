@@ -25,6 +25,9 @@ WINDOW: Final = 32
 REPEAT_S: Final = 30.0
 RECORD_EVERY_S: Final = 300.0
 """A receipt is written down at most so often for each witness: as often as a checkpoint (LOG, "Ledger")."""
+IDLE_S: Final = 0.25
+"""A witness that has not got on for so long and says its last entry again does not have what followed. Many
+round trips; less than a witness takes to be started again."""
 RETRY_S: Final = 10.0
 """Until a receipt is written again that the disk did not take."""
 SENDS_PER_TICK: Final = 32
@@ -61,6 +64,8 @@ class Peer:
     """The last entry handed over for it, in order."""
     since_s: float = 0.0
     """When it last got on, or was asked again."""
+    heard_s: float = float("-inf")
+    """When a receipt last changed something."""
     asked: bool = False
     """The entry after `acked` was said again: whatever else was on its way may be lost as well."""
     iat: int = 0
@@ -190,14 +195,27 @@ class LedgerRelay:
     def _get_on(self, peer: Peer, receipt: Receipt) -> None:
         peer.witness_time = max(peer.witness_time, receipt.witness_time)
         forward = peer.acked is None or receipt.n > peer.acked
-        if not forward and not _has_fallen(peer, receipt):
+        if not forward and not self._lacks(peer, receipt):
             return
         if peer.acked is None or peer.asked or not forward:
             peer.sent = receipt.n
         peer.acked, peer.sent = receipt.n, max(peer.sent, receipt.n)
-        peer.asked, peer.since_s, peer.iat = False, self._clock(), max(peer.iat, receipt.iat)
+        peer.since_s = peer.heard_s = self._clock()
+        peer.asked, peer.iat = False, max(peer.iat, receipt.iat)
         if receipt.n >= 0 and (peer.newest is None or receipt.n > peer.newest.n):
             peer.newest = receipt
+
+    def _lacks(self, peer: Peer, receipt: Receipt) -> bool:
+        """Whether a number that is not higher means that the witness lacks what it was given or had.
+
+        As a rule it is the answer to an entry that was meant for another witness, or to one that came twice;
+        or an old receipt that somebody kept.
+        """
+        if receipt.iat < peer.iat:
+            return False
+        if receipt.n == peer.acked:
+            return peer.sent > receipt.n and self._clock() - peer.heard_s >= IDLE_S
+        return receipt.n < 0 or peer.asked
 
     # ---- what goes out
 
@@ -304,17 +322,6 @@ class LedgerRelay:
     def _before(peer: Peer, head: tuple[int, str]) -> int:
         """After which entry to begin: one not heard yet gets the head, and says what it lacks."""
         return head[0] - 1 if peer.acked is None else min(peer.acked, head[0])
-
-
-def _has_fallen(peer: Peer, receipt: Receipt) -> bool:
-    """Whether a lower number means that the witness has lost what it had.
-
-    As a rule it is the answer to an entry that was meant for another witness; or an old receipt that
-    somebody kept.
-    """
-    if receipt.iat < peer.iat or receipt.n == peer.acked:
-        return False
-    return receipt.n < 0 or peer.asked
 
 
 def _kind(line: bytes) -> str:

@@ -178,7 +178,8 @@ class Witness:
             return self._refuse(robot_id, Kind.UNJUDGED, wrong.value, line)
         proven = wrong is not Misfit.SIGNATURE and is_signed_by(entry, robot.head.next_pk)
         ours = self._store.line_at(robot_id, robot.head.n, robot.size) or b""
-        return self._fork(robot_id, entry.n, wrong.value, (ours, line), proven=proven)
+        told = self._fork(robot_id, entry.n, wrong.value, (ours, line), proven=proven)
+        return replace(told, receipt=self._sometimes(robot, _continue(robot_id, robot.head)))
 
     def _first(self, robot_id: str, robot: Robot | None, entry: Entry, line: bytes) -> Outcome:
         if entry.n != 0:
@@ -219,31 +220,40 @@ class Witness:
             return Outcome(None, self.alarms.raised(notice))
         if ours == line:
             return Outcome(Receipt(robot_id, entry.n, line_hash(line, entry.next_pk)))
-        key = self._key_of(robot_id, robot, entry.n, ours)
+        mine = read_entry(ours)
+        key = mine.pk or self._key_of(robot_id, robot, entry.n)
         proven = key is not None and is_signed_by(entry, key)
         reason = "second_genesis" if entry.n == 0 else "other_entry"
-        return self._fork(robot_id, entry.n, reason, (ours, line), proven=proven)
+        told = self._fork(robot_id, entry.n, reason, (ours, line), proven=proven)
+        # What we have under this number, signed: a robot that was set back can find out by it.
+        receipt = Receipt(robot_id, entry.n, line_hash(ours, mine.next_pk))
+        return replace(told, receipt=self._sometimes(robot, receipt))
 
-    def _key_of(self, robot_id: str, robot: Robot, n: int, ours: bytes) -> bytes | None:
-        """The key that signed our line n."""
-        if n == 0:
-            return read_entry(ours).pk
+    def _key_of(self, robot_id: str, robot: Robot, n: int) -> bytes | None:
+        """The key that signed our line n, which is no genesis."""
         before = self._store.line_at(robot_id, n - 1, robot.size)
         return None if before is None else read_entry(before).next_pk
 
     def _gap(self, robot_id: str, robot: Robot | None) -> Outcome:
-        now_s = self._clock()
-        at_s = self._gaps.get(robot_id, float("-inf")) if robot is None else robot.gap_at_s
-        if now_s - at_s < GAP_EVERY_S:
-            return Outcome()
+        """Where to continue."""
         if robot is not None:
-            robot.gap_at_s = now_s
-        else:
-            self._gaps[robot_id] = now_s
-            self._gaps.move_to_end(robot_id)
-            if len(self._gaps) > self._max_robots:
-                self._gaps.popitem(last=False)
-        return Outcome(_continue(robot_id, None if robot is None else robot.head))
+            return Outcome(self._sometimes(robot, _continue(robot_id, robot.head)))
+        now_s = self._clock()
+        if now_s - self._gaps.get(robot_id, float("-inf")) < GAP_EVERY_S:
+            return Outcome()
+        self._gaps[robot_id] = now_s
+        self._gaps.move_to_end(robot_id)
+        if len(self._gaps) > self._max_robots:
+            self._gaps.popitem(last=False)
+        return Outcome(_continue(robot_id, None))
+
+    def _sometimes(self, robot: Robot, receipt: Receipt) -> Receipt | None:
+        """The receipt, or None when another of its kind was given a moment ago."""
+        now_s = self._clock()
+        if now_s - robot.gap_at_s < GAP_EVERY_S:
+            return None
+        robot.gap_at_s = now_s
+        return receipt
 
     # ---- silence and alarms
 

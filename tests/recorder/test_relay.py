@@ -157,6 +157,20 @@ def test_a_witness_that_was_set_back_is_noticed_when_it_does_not_get_on() -> Non
     assert scene.ack(4) == [5, 6, 7, 8, 9, 10]
 
 
+def test_a_witness_that_was_away_says_its_last_entry_and_gets_what_followed() -> None:
+    scene = scene_of(5)
+    scene.open()
+    scene.ack(4)
+    assert scene.grow(2) == [5, 6]
+    assert scene.ack(4) == [], "said twice, as QoS 1 may"
+    scene.now_s += 1
+    assert scene.ack(4) == [5, 6]
+    assert scene.ack(4) == []
+    scene.ack(6)
+    scene.now_s += 1
+    assert scene.ack(6) == []
+
+
 def test_an_old_receipt_said_again_moves_nobody_back() -> None:
     scene = scene_of(10)
     scene.open()

@@ -211,7 +211,8 @@ def test_the_same_number_with_another_entry_is_a_fork_and_proven(scene: Scene) -
     scene.feed(chain.grow(2))
     theirs = branch.add(body={"streams": {"safety": "rewritten"}})
     outcome = scene.take(theirs)
-    assert (outcome.receipt, kinds(outcome)) == (None, [Kind.FORK])
+    assert outcome.receipt == Receipt("R1", 3, sha(chain.lines[3])), "what is kept under that number"
+    assert kinds(outcome) == [Kind.FORK]
     notice = outcome.notices[0]
     assert (notice.n, notice.reason, notice.proven, notice.kept) == (3, "other_entry", True, True)
     (alarm,) = scene.alarms()
@@ -235,6 +236,7 @@ def test_another_history_behind_the_head_shows_in_the_next_entry(scene: Scene) -
     outcome = scene.take(branch.add())
     notice = outcome.notices[0]
     assert (notice.kind, notice.n, notice.reason, notice.proven) == (Kind.FORK, 4, "prev_hash", True)
+    assert outcome.receipt == Receipt("R1", 3, sha(chain.lines[3]))
     assert scene.alarms()[0]["ours"] == chain.lines[3].decode()
 
 
@@ -281,7 +283,8 @@ def test_a_cut_ledger_that_is_written_anew_is_a_fork(scene: Scene) -> None:
     cut = chain.fork()
     del cut.lines[4:], cut.keys[5:]
     outcomes = [scene.take(cut.add(body={"streams": {"cut": True}})) for _ in range(4)]
-    assert [outcome.receipt for outcome in outcomes] == [None] * 4
+    receipt = Receipt("R1", 4, sha(chain.lines[4]))
+    assert [outcome.receipt for outcome in outcomes] == [receipt, None, None, None], "once a second"
     assert [outcome.notices[0].reason for outcome in outcomes[:3]] == ["other_entry"] * 3
     assert scene.kept() == chain.lines
 
@@ -333,6 +336,20 @@ def test_alarms_of_one_robot_are_bounded_and_noise_crowds_out_no_proof(scene: Sc
     scene.now_s += EVERY_S
     told = [notice for n in range(20) for notice in scene.take(b"later %d" % n).notices]
     assert [notice.left_out for notice in told] == [0]
+
+
+def test_an_alarm_that_no_disk_takes_is_told_all_the_same(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.feed(Chain())
+
+    def full(store: Store, robot_id: str, alarm: object) -> bool:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Store, "keep_alarm", full)
+    (notice,) = scene.take(b"noise").notices
+    assert (notice.kind, notice.kept) == (Kind.MALFORMED, False)
+    assert scene.witness.alarms.counts == {"R1": 1}
 
 
 def test_the_same_alarm_is_told_once(scene: Scene) -> None:

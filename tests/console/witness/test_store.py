@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.logformat.suites import SuiteError
+from console.witness import entry as entry_module
 from console.witness import store as module
 from console.witness.errors import WitnessStateError
 from console.witness.store import ALARMS, Store, may_be_kept
@@ -104,6 +106,21 @@ def test_lines_of_another_robot_are_no_state(store: Store) -> None:
     file(store, "R2").rename(file(store))
     with pytest.raises(WitnessStateError):
         store.load("R1")
+
+
+def test_a_record_that_this_machine_cannot_judge_is_left_as_it_is(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, Chain().grow(1))
+    before = file(store).read_bytes()
+
+    def missing(number: int) -> object:
+        raise SuiteError(f"no suite {number} here")
+
+    monkeypatch.setattr(entry_module, "suite_by_number", missing)
+    with pytest.raises(WitnessStateError, match="无法判断"):
+        store.load("R1")
+    assert file(store).read_bytes() == before
 
 
 def test_an_earlier_line_is_found_by_its_number(store: Store) -> None:
