@@ -29,8 +29,8 @@ _LOG_LIKE: Final = re.compile(r"\.(seg|gone|jsonl)\b|^ledger")
 class Listing:
     """The names in a log's folder; `segments`, `gone`: stream → numbers; `torn`: `<stream>/<name>` → bytes.
 
-    `spare`: the room made for the next segments. `ledgers`: in the order they were written, the one in use last
-    (left out when it is not there).
+    `spare`: the room made for the next segments. `ledgers`: in the order they were written, the one in use
+    last (left out when it is not there).
     """
 
     ledgers: list[str] = field(default_factory=list)

@@ -6,7 +6,9 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
+
+from agent.audit.frames import Record
 
 COLUMNS: Final = (
     *("stream", "segno", "frame", "n", "time", "wall_ns", "boottime_ns", "clock"),
@@ -17,9 +19,6 @@ FORMATS: Final = ("jsonl", "csv")
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _CLOCKS: Final = {"s": "synchronised", "u": "unsynchronised", "x": "unknown"}
-# Infinity, which `1e999` is read as, is no JSON: ValueError.
-_encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
-_encode_wide: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
 
 
 class Writer(NamedTuple):
@@ -27,7 +26,7 @@ class Writer(NamedTuple):
 
     head: bytes
     place: Callable[[str, int, int], str]
-    record: Callable[[str, int, Mapping[str, Any], bool], bytes]
+    record: Callable[[str, int, Record, bool], bytes]
     """`place`, number in the stream, record, and whether it is a duplicate."""
 
 
@@ -35,39 +34,39 @@ def _json_place(stream: str, segno: int, frame: int) -> str:
     return f'{{"stream":"{stream}","segno":{segno},"frame":{frame},"n":'
 
 
-def _json_record(place: str, n: int, record: Mapping[str, Any], duplicate: bool) -> bytes:
-    """One line of JSON with the fields of COLUMNS; spelled out: json.dumps takes three times as long."""
+def _json_record(place: str, n: int, record: Record, duplicate: bool) -> bytes:
+    """One line of JSON with the fields of COLUMNS; spelled out, because json.dumps takes longer."""
     return (
-        f'{place}{n},"time":"{iso(record["w"])}","wall_ns":{record["w"]},"boottime_ns":{record["b"]},'
-        f'"clock":"{_CLOCKS[record["c"]]}","source":{_text(record["s"])},"boot":"{record["o"]}",'
-        f'"seq":{record["q"]},"kind":{_text(record["k"])},"duplicate":{"true" if duplicate else "false"},'
-        f'"body":{_encode(record["d"])}}}\n'
+        f'{place}{n},"time":"{iso(record.w)}","wall_ns":{record.w},"boottime_ns":{record.b},'
+        f'"clock":"{_CLOCKS[record.c]}","source":{_text(record.s)},"boot":"{record.o}",'
+        f'"seq":{record.q},"kind":{_text(record.k)},"duplicate":{"true" if duplicate else "false"},'
+        f'"body":{record.body}}}\n'
     ).encode()
 
 
 @lru_cache(maxsize=1024)
 def _text(text: str) -> str:
-    return _encode(text)
+    return json.dumps(text)
 
 
 def _csv_place(stream: str, segno: int, frame: int) -> str:
     return f"{stream},{segno},{frame},"
 
 
-def _csv_record(place: str, n: int, record: Mapping[str, Any], duplicate: bool) -> bytes:
+def _csv_record(place: str, n: int, record: Record, duplicate: bool) -> bytes:
     """One line of CSV; `body` is JSON in its cell."""
     cells = (
         n,
-        iso(record["w"]),
-        record["w"],
-        record["b"],
-        _CLOCKS[record["c"]],
-        _safe(record["s"]),
-        record["o"],
-        record["q"],
-        _safe(record["k"]),
+        iso(record.w),
+        record.w,
+        record.b,
+        _CLOCKS[record.c],
+        _safe(record.s),
+        record.o,
+        record.q,
+        _safe(record.k),
         duplicate,
-        _encode_wide(record["d"]),
+        record.body,
     )
     return place.encode() + _csv(cells)
 

@@ -383,7 +383,7 @@ def test_a_key_that_others_can_read(tmp_path: Path) -> None:
         load_recipient_key(path)
 
 
-@pytest.mark.parametrize("number", [b"1e999", b"NaN"])
+@pytest.mark.parametrize("number", [b"-Infinity", b"NaN"])
 def test_a_number_that_is_none(tmp_path: Path, number: bytes) -> None:
     whole = plaintext([record(1, x="@@@")]).replace(b'"@@@"', number)
     size = (len(whole) - 2).to_bytes(2, "little")

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from agent.audit import AuditError, verify
+from agent.audit import AuditError, verification, verify
+from agent.audit.pool import Pool
 from tests.audit.forge import ROBOT, WALL, Forge, frame, recipient, record, simple
 from tests.audit.judge import CLEAN, EXPLAINED, INCOMPLETE, TAMPERED, judge, recorder, report
 
@@ -455,3 +456,50 @@ def test_losses_and_clock_steps_are_explained_and_bounded(tmp_path: Path) -> Non
     assert len(told.findings) == 1001
     assert len(told.events["loss"]) == 1000
     assert told.event_counts["loss"] == 1100
+
+
+def test_a_deletion_in_the_middle_is_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forge = simple(tmp_path)
+    segments = verification._Verification._segments
+
+    def meanwhile(self: verification._Verification, pool: Pool) -> None:
+        if not forge.path("tele", 1, "gone").exists():
+            forge.delete(forge.done["tele", 1])
+        segments(self, pool)
+
+    monkeypatch.setattr(verification._Verification, "_segments", meanwhile)
+    with recorder(tmp_path):
+        assert judge(forge) == (CLEAN, set())
+
+
+@pytest.mark.parametrize(
+    "name", ["safety/0000000001.seg", "tele/0000000001.gone", "ledger.jsonl.torn-1", "manifest.json"]
+)
+def test_a_folder_in_a_files_place_is_never_clean(tmp_path: Path, name: str) -> None:
+    forge = simple(tmp_path)
+    (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / name).mkdir()
+    assert judge(forge)[0] in (INCOMPLETE, TAMPERED)
+
+
+def test_a_listing_that_grows_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that go away between the listing and the look: not readable, never clean."""
+    forge = simple(tmp_path)
+    (tmp_path / "ledger.jsonl.torn-1").write_bytes(b"x")
+    (tmp_path / "tele" / "spare").write_bytes(b"\0")
+    torn = verification._Verification._torn
+
+    def meanwhile(self: verification._Verification) -> None:
+        (tmp_path / "ledger.jsonl.torn-1").unlink()
+        (tmp_path / "tele" / "spare").unlink()
+        torn(self)
+
+    monkeypatch.setattr(verification._Verification, "_torn", meanwhile)
+    assert report(forge).counts == {"unreadable": 2}
+
+
+def test_the_witness_and_the_ledger_that_cannot_be_read_again(tmp_path: Path) -> None:
+    forge = simple(tmp_path / "log")
+    forge.ledger.chmod(0o600)
+    (tmp_path / "w.jsonl").symlink_to(forge.ledger)
+    assert judge(forge, witness=tmp_path / "w.jsonl") == (INCOMPLETE, {"witness_missing"})

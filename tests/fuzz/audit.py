@@ -15,6 +15,7 @@ from agent.audit.frames import (
     parse_frame,
     parse_record,
     parse_seal,
+    read_record,
     split_records,
 )
 from agent.audit.header import parse_gone, parse_header
@@ -38,7 +39,7 @@ def _walk(data: bytes) -> object:
 def _records(data: bytes) -> object:
     plain = expand(data[1:], data[0] & 1 if data else 0)
     measure_records(plain, 1)
-    return [parse_record(one) for one in split_records(plain)]
+    return [(read_record(one), parse_record(one)) for one in split_records(plain)]
 
 
 def _order(data: bytes) -> object:
