@@ -1,0 +1,108 @@
+"""A recorder that ends anywhere: kill -9 at random moments and calls, power cuts, writes torn at every byte."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from hil.log.judge import judge
+from hil.log.life import CUT, KILL, Fault
+from hil.log.trial import CRASHED, REPAIRED, Ground, Modules, Tally, finish, try_crash
+
+LIVES_OF_A_FOLDER = 25
+"""Restarts on the same folder, each of which may be killed in the middle of the repair of the last."""
+BATCHES_OF_A_LIFE = 12
+LONGEST_LIFE_S = 0.12
+"""Of a random moment: about as long as such a life takes on two busy cores."""
+MOST_CALLS = 260
+"""Of a random call: about as many as such a life makes."""
+MOST_PART = 700
+"""Bytes of a torn write: frames and lines are shorter."""
+BATCHES_OF_A_TEAR = 6
+MOST_PARTS = 1_024
+"""Of one write; only those of zeros are longer."""
+
+
+def killed_at_moments(ground: Ground) -> Tally:
+    """kill -9 from outside, after a random time."""
+    return _killed(ground, lambda: Fault(after_s=ground.dice.uniform(0.0, LONGEST_LIFE_S)))
+
+
+def killed_at_calls(ground: Ground) -> Tally:
+    """kill -9 in a random call that changes the disk, a write torn after a random number of bytes."""
+
+    def fault() -> Fault:
+        part = ground.dice.randrange(-1, MOST_PART)
+        return Fault(KILL, ground.dice.randint(1, MOST_CALLS), part=part)
+
+    return _killed(ground, fault)
+
+
+def power_cuts(ground: Ground) -> Tally:
+    """The same, and what was not synced is lost, or some of it."""
+
+    def fault() -> Fault:
+        dice = ground.dice
+        part = dice.randrange(-1, MOST_PART)
+        return Fault(CUT, dice.randint(1, MOST_CALLS), part=part, dice=dice.randrange(1, 1 << 30))
+
+    return _killed(ground, fault)
+
+
+def _killed(ground: Ground, fault: Callable[[], Fault]) -> Tally:
+    tally = Tally()
+    for done in range(0, ground.lives, LIVES_OF_A_FOLDER):
+        lives = min(LIVES_OF_A_FOLDER, ground.lives - done)
+        folder, modules = ground.fresh(), Modules(ground.dice.randrange(1 << 30))
+        for life in range(lives):
+            _life(ground, folder, modules, fault(), tally)
+            ground.advance(1)
+            if life == lives - 1:
+                judged = finish(ground, ground.case(folder, modules), modules)
+                tally.end(judged, REPAIRED, f"seed {modules.seed}, after {lives} lives")
+    return tally
+
+
+def _life(ground: Ground, folder: Path, modules: Modules, fault: Fault, tally: Tally) -> None:
+    """One that may end anywhere; what was acknowledged is there at once, before any repair."""
+    tally.begin()
+    ground.live(folder, modules, modules.next + BATCHES_OF_A_LIFE, fault)
+    if not modules.genesis:
+        return
+    what = f"seed {modules.seed}, {fault}"
+    case = ground.case(folder, modules)
+    judged = judge(case, modules.acknowledged)
+    tally.see(judged.code, CRASHED, f"{what} {dict(judged.kinds)}")
+    tally.mourn(judged, what)
+
+
+# ---- torn at every byte
+
+
+def torn(ground: Ground, ends: tuple[str, ...]) -> Tally:
+    """Every write to files of these names, ended after each number of its bytes, 0 and all included."""
+    tally, seed = Tally(), ground.dice.randrange(1 << 30)
+    cuts = [
+        (call, part)
+        for call, size, path in _writes(ground, seed)
+        if any(path.endswith(end) for end in ends)
+        for part in _parts(size)
+    ]
+    for call, part in ground.some(cuts):
+        folder, modules = ground.fresh(), Modules(seed)
+        ground.live(folder, modules, BATCHES_OF_A_TEAR, Fault(KILL, call, part=part))
+        try_crash(ground, folder, modules, tally, f"seed {seed}, call {call} after {part} bytes")
+    return tally
+
+
+def _parts(size: int) -> range:
+    """Of a write of zeros, where every byte is like the next, some."""
+    return range(0, size + 1, max(1, size // MOST_PARTS))
+
+
+def _writes(ground: Ground, seed: int) -> list[tuple[int, int, str]]:
+    """(call, bytes, path) of every write of a life without a fault."""
+    order_folder, found = ground.fresh(), []
+    modules = Modules(seed)
+    for words in ground.tell(order_folder, modules, BATCHES_OF_A_TEAR, Fault(trace=True)):
+        if words[0] == "write":
+            found.append((int(words[1]), int(words[2]), words[3]))
+    return found
