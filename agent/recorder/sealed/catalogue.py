@@ -1,7 +1,8 @@
 """What the ledger says of what is kept: segments with their times, holds, receipts, the end of service.
 
-Entries come in order, first from the files, then as they are made. Memory: a row for each segment that is
-there, for each deletion not yet finished and for each witness, and the holds.
+Entries come in order, first from the files, then as they are made. Where the files' chain of hashes does not
+hold, a hold may have been lost: then everything is held until the department releases that too. Memory: a row
+for each segment that is there, for each deletion not yet finished and for each witness, and the holds.
 """
 
 import json
@@ -11,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from agent.logformat.layout import MAX_LEDGER_LINE_BYTES
+from agent.logformat.layout import KINDS, MAX_LEDGER_LINE_BYTES, ZERO_HASH
+from agent.logformat.suites import SuiteError, suite_by_number
 from agent.recorder.sealed.holds import Holds
+from agent.recorder.sealed.ledger import Entry
 from agent.recorder.sealed.orders import Named
 
 S: Final = 1_000_000_000
@@ -20,10 +23,10 @@ MAX_WITNESSES: Final = 64
 """Whose newest receipt is remembered."""
 
 _HEAD: Final = re.compile(
-    rb'\{"v":1,"robot":"[^"]*","n":(\d{1,19}),"prev_hash":"[0-9a-f]{64}","boot_id":"[^"]*",'
+    rb'\{"v":1,"robot":"[^"]*","n":(\d{1,19}),"prev_hash":"([0-9a-f]{64})","boot_id":"[^"]*",'
     rb'"wall":(\d{1,19}),"boottime":\d+,"kind":"([a-z.]+)"'
 )
-"""n, wall and kind: most entries are of no other interest here, and are not parsed."""
+"""n, prev_hash, wall and kind: most entries are of no other interest here, and are not parsed."""
 
 
 @dataclass(slots=True)
@@ -59,7 +62,13 @@ class Catalogue:
         self.service_end_ns = 0
         self._open: dict[str, Kept] = {}
         self._told_ns = 0
+        self._n = -1
+        self._hash = ZERO_HASH
+        self._suite = 1
+        self._before = (-1, "")
         self._handlers: Mapping[str, Callable[[Mapping[str, Any], int, int], None]] = {
+            "genesis": self._begun,
+            "config": self._suite_set,
             "seg.open": self._segment_opened,
             "seg.seal": self._segment_sealed,
             "clock.step": self._clock_stepped,
@@ -70,29 +79,62 @@ class Catalogue:
             "service.end": self._service_ended,
         }
 
-    def read(self, line: bytes) -> None:
-        """The next line of a ledger. A damaged one says nothing, which keeps the segment it spoke of."""
-        head = _HEAD.match(line)
-        if head is None:
-            return
-        kind, body = head[3].decode(), {}
-        if kind in self._handlers:
-            try:
-                body = json.loads(line)["body"]
-            except (ValueError, KeyError, RecursionError):
-                return
-        self.take(kind, body, int(head[2]), int(head[1]))
+    def begin(self) -> None:
+        """Another ledger follows: one that was broken off has ended."""
+        self._before = (self._n, self._hash)
+        self._n, self._hash = -1, ZERO_HASH
 
-    def take(self, kind: str, body: Mapping[str, Any], wall_ns: int, n: int) -> None:
-        """The next entry."""
+    def read(self, line: bytes) -> None:
+        """The next line of a ledger, without its newline. What can be read of a damaged one counts too."""
+        head = _HEAD.match(line)
+        if head is None or not (self._read(head, line) and self._follows(head)):
+            self.holds.doubt(self._n + 1)
+        self._n = int(head[1]) if head is not None else self._n + 1
+        try:
+            self._hash = suite_by_number(self._suite).hash(line).hex()
+        except SuiteError:
+            self._hash = ""
+
+    def _follows(self, head: re.Match[bytes]) -> bool:
+        return (int(head[1]), head[2].decode()) == (self._n + 1, self._hash)
+
+    def _read(self, head: re.Match[bytes], line: bytes) -> bool:
+        kind = head[4].decode()
+        try:
+            body = json.loads(line)["body"] if kind in self._handlers else {}
+        except (ValueError, KeyError, RecursionError):
+            return False
+        return kind in KINDS and self._take(kind, body, int(head[3]), int(head[1]))
+
+    def observe(self, entry: Entry) -> None:
+        """The next entry, as it was just made."""
+        self._take(entry.kind, entry.body, entry.wall_ns, entry.n)
+        self._n, self._hash = entry.n, entry.hash
+
+    @property
+    def n(self) -> int:
+        """The last entry of this ledger that was taken; -1 for none."""
+        return self._n
+
+    def _take(self, kind: str, body: Mapping[str, Any], wall_ns: int, n: int) -> bool:
+        """False for a body that is not as the format has it."""
         for kept in self._open.values():
             kept.add(wall_ns)
-        handler = self._handlers.get(kind)
-        if handler is not None:
-            try:
-                handler(body, wall_ns, n)
-            except (KeyError, TypeError, ValueError):
-                return  # not as the format has it: as above
+        try:
+            if kind in self._handlers:
+                self._handlers[kind](body, wall_ns, n)
+        except (KeyError, TypeError, ValueError):
+            return False
+        return True
+
+    def _begun(self, body: Mapping[str, Any], _wall_ns: int, _n: int) -> None:
+        self._suite = int(body["suite"])
+        previous = body["previous"]
+        if previous is not None and (previous["n"], previous["hash"]) != self._before:
+            self.holds.doubt(0)  # what is missing at the end of the ledger before may have been a hold
+
+    def _suite_set(self, body: Mapping[str, Any], _wall_ns: int, _n: int) -> None:
+        self._suite = int(body["suite"])
 
     def _segment_opened(self, body: Mapping[str, Any], wall_ns: int, _n: int) -> None:
         stream = str(body["stream"])
@@ -142,4 +184,4 @@ def ledger_lines(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while line := file.readline(MAX_LEDGER_LINE_BYTES + 1):
             if line.endswith(b"\n"):
-                yield line
+                yield line[:-1]

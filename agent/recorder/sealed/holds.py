@@ -45,6 +45,7 @@ class Holds:
         self._retention_ns = retention_ns
         self._placed: dict[str, Hold] = {}
         self._released: set[str] = set()
+        self._doubt = ""
         self._incidents: dict[tuple[str, int], Hold] = {}
 
     @property
@@ -81,6 +82,16 @@ class Holds:
         over_ns = max(wall_ns, to_ns if to_ns < FOR_EVER_NS else 0) + self._retention_ns
         incident_id = str(body.get("id"))
         self._incidents[incident_id, n] = Hold(incident_id, from_ns, to_ns, "incident", over_ns)
+
+    def doubt(self, n: int) -> None:
+        """Entry `n` cannot be trusted and may have been a hold: everything is held until this is released.
+
+        As long as one such is in force, more of them change nothing.
+        """
+        if self._doubt not in self._placed:
+            self._doubt = f"damaged-{n}"
+            reason = f"ledger entry {n} is damaged / 账本第 {n} 条已损坏"
+            self._placed[self._doubt] = Hold(self._doubt, 0, FOR_EVER_NS, reason)
 
     def forget(self, now_ns: int) -> None:
         """Lets incidents go that are over by a time that may be trusted."""

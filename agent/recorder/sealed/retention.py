@@ -23,7 +23,7 @@ from agent.recorder.sealed.catalogue import Catalogue, S, ledger_lines
 from agent.recorder.sealed.deletion import Graves
 from agent.recorder.sealed.disk import Disk
 from agent.recorder.sealed.ends import set_aside
-from agent.recorder.sealed.holds import Hold
+from agent.recorder.sealed.holds import FOR_EVER_NS, Hold, Holds
 from agent.recorder.sealed.ledger import Entry, Ledger
 from agent.recorder.sealed.orders import Named, Office
 from agent.tokens import TokenError
@@ -102,28 +102,33 @@ class Retention:
         self._ledger = ledger
         self._wall_ns = wall_ns
         self._disk = disk or Disk()
-        self._n = -1
         try:
             for path in set_aside(folder):
+                self._known.begin()
                 for line in ledger_lines(path):
                     self._known.read(line)
         except OSError as error:
             raise LogError(folder, f"not read: {error.strerror}", error.errno or 0) from error
+        self._known.begin()
         self.catch_up()
 
     def observe(self, entry: Entry) -> None:
         """A durable entry, as `Ledger.on_entry` gives it: cheaper than reading it back in `catch_up`."""
-        if entry.n == self._n + 1:
-            self._known.take(entry.kind, entry.body, entry.wall_ns, entry.n)
-            self._n = entry.n
+        if entry.n == self._known.n + 1:
+            self._known.observe(entry)
 
     def catch_up(self) -> None:
         """Reads what the ledger holds beyond what is known; every question begins with it. LogError."""
-        for _, line in self._ledger.entries_after(self._n, sys.maxsize):
-            self._known.read(line)
-        self._n = self._ledger.head.n
+        if self._known.n < self._ledger.head.n:
+            for _, line in self._ledger.entries_after(self._known.n, sys.maxsize):
+                self._known.read(line)
 
     # ---- the rules
+
+    @property
+    def holds(self) -> Holds:
+        """In force as far as is known: `catch_up` first."""
+        return self._known.holds
 
     @property
     def in_service(self) -> bool:
@@ -162,7 +167,7 @@ class Retention:
             yield "in_service", {}
         ended_ns = max(segment.to_ns, segment.witness_ns, self._known.service_end_ns)
         yield from _too_young(ended_ns + self._retention_ns, now_ns, witness_ns)
-        for hold in self._known.holds.over(segment.from_ns, segment.to_ns, min(now_ns, witness_ns)):
+        for hold in self.holds.over(segment.from_ns, segment.to_ns, min(now_ns, witness_ns)):
             yield _held(hold)
 
     def deletable(self) -> list[Named]:
@@ -187,7 +192,7 @@ class Retention:
         """
         order = self.office.read(token, "delete")
         self.catch_up()
-        self._known.holds.forget(min(self._wall_ns(), self.witness_ns()))
+        self.holds.forget(min(self._wall_ns(), self.witness_ns()))
         refusals = self.review(order.segments) or self._damaged(order.segments)
         if refusals:
             raise RefusedError(refusals)
@@ -218,7 +223,7 @@ class Retention:
     def hold(self, hold_id: str, from_ns: int, to_ns: int, reason: str) -> None:
         """Places a hold on a span of wall time. HoldError; LogError: not known to be written, try again."""
         self.catch_up()
-        self._known.holds.may_place(hold_id, from_ns, to_ns)
+        self.holds.may_place(hold_id, from_ns, to_ns)
         body = {"id": hold_id, "from_ns": from_ns, "to_ns": to_ns, "reason": reason}
         self._ledger.append("hold", body)
 
@@ -226,7 +231,7 @@ class Retention:
         """Ends a hold by the department's order; its id. OrderError, HoldError, LogError."""
         order = self.office.read(token, "release")
         self.catch_up()
-        self._known.holds.may_release(order.hold)
+        self.holds.may_release(order.hold)
         self._ledger.append("hold", {"id": order.hold, "release": token})
         return order.hold
 
@@ -253,8 +258,5 @@ def _refusal(named: Named, code: str, words: Mapping[str, str]) -> Refusal:
 
 
 def _date(ns: int) -> str:
-    """In UTC; far beyond any robot's life, only that."""
-    try:
-        return datetime.fromtimestamp(ns // S, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (ValueError, OverflowError):
-        return "9999"
+    """In UTC; every time that 64 bits of nanoseconds hold is before 2263."""
+    return datetime.fromtimestamp(min(ns, FOR_EVER_NS) // S, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

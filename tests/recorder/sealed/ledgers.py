@@ -160,7 +160,7 @@ class PowerDisk(QuickDisk):
 
     def remove(self, name: str, folder_fd: int) -> None:
         folder = _path(folder_fd)
-        spare = folder.parent / f"{len(self._undo)}-{name}"
+        spare = folder.parents[1] / f"{len(self._undo)}-{name}"  # outside of the log
         if (folder / name).exists():
             spare.unlink(missing_ok=True)
             os.link(folder / name, spare)

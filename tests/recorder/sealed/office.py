@@ -67,11 +67,15 @@ def deletion(*segments: Named) -> str:
 
 
 def receipt(
-    witness_time: int, *, key: Ed25519PrivateKey = WITNESS, kid: str = "w", robot: str = ROBOT
+    witness_time: int,
+    *,
+    key: Ed25519PrivateKey = WITNESS,
+    kid: str = "w",
+    robot: str = ROBOT,
+    n: int = 0,
+    digest: str = "cd" * 32,
 ) -> dict[str, object]:
     """Body of a `witness.ack`."""
-    said = {"n": 0, "hash": "cd" * 32, "witness_time": witness_time}
-    signed = sign(
-        {"iss": kid, "aud": robot, "iat": witness_time, **said}, key=key, kid=kid, typ="warden-witness+jwt"
-    )
-    return {"kid": kid, **said, "token": signed}
+    said = {"n": n, "hash": digest, "witness_time": witness_time}
+    told = {"iss": kid, "aud": robot, "iat": witness_time, **said}
+    return {"kid": kid, **said, "token": sign(told, key=key, kid=kid, typ="warden-witness+jwt")}

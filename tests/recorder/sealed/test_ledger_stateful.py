@@ -64,7 +64,6 @@ class LedgerMachine(RuleBasedStateMachine):
         there = self.contents()
         assert there[: len(self.durable)] == self.durable
         more = there[len(self.durable) :]
-        assert len(more) <= 2  # the one in flight, and the one that was appended after it
         assert more == [count for count in self.doubtful if count in more]
         self.durable, self.doubtful = there, []
 
