@@ -60,7 +60,8 @@ LEDGER_FILE: Final = "ledger.jsonl"
 LEDGER_LABEL: Final = b"robot-warden ledger v1\0"
 LEDGER_SIG: Final = b',"sig":"'
 """Ends what the signature covers."""
-MAX_LEDGER_LINE_BYTES: Final = 65_536
+MAX_LEDGER_LINE_BYTES: Final = 65_000
+"""With its topic it fits a packet of 64 KiB: a broker with that limit cuts off whoever sends a longer one."""
 LEDGER_FIELDS: Final = (
     *("v", "robot", "n", "prev_hash", "boot_id", "wall", "boottime", "kind", "body", "next_pk", "sig"),
 )

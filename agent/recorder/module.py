@@ -16,6 +16,7 @@ from agent.recorder.keeper import Keeper, Times
 from agent.recorder.log_desk import LogDesk
 from agent.recorder.packets import read_sample
 from agent.recorder.relay import LedgerRelay
+from agent.recorder.sealed.parts import Clocks
 from agent.recorder.service import RecorderService
 from agent.recorder.space import Space
 from agent.recorder.store import Store, witnesses_of
@@ -29,13 +30,13 @@ COMMIT_SHARE = 4
 class Recorder:
     """The module."""
 
-    def __init__(self, plan: Plan, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, plan: Plan, loop: asyncio.AbstractEventLoop, clocks: Clocks | None = None) -> None:
         self.shell = Shell(plan, NAME, loop, serve=False)
         self.plan = plan
         self.shell.folder.mkdir(parents=True, exist_ok=True, mode=0o755)
         Path(plan.recorder.dir).parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         self.clock = WallClock()
-        self.store = Store(plan)
+        self.store = Store(plan, clocks)
         self.desk = LogDesk(plan, self.store, self._recorded)
         self.service = RecorderService(
             loop,

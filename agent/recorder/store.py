@@ -50,8 +50,8 @@ class Setting:
 class Store:
     """The open log of one robot. `memory`: what protects the keys; `log`, `ledger`: its parts."""
 
-    def __init__(self, plan: Plan) -> None:
-        """Raises LogError, and KeyFileError or TrustFileError for a key or trust that cannot be used."""
+    def __init__(self, plan: Plan, clocks: Clocks | None = None) -> None:
+        """`clocks` is for tests. LogError; KeyFileError, TrustFileError for what cannot be used."""
         wanted = plan.recorder
         self.folder = Path(wanted.dir)
         self.memory: MemoryReport = protect()
@@ -59,7 +59,7 @@ class Store:
         recipients = recipients_of(map(Path, wanted.recipients), suite.number)
         self._fd = open_locked(self.folder)
         try:
-            clocks = Clocks()
+            clocks = clocks or Clocks()
             key = load_state_key(self._fd, self.folder, credential=wanted.state_credential)
             kids = tuple(kid for kid, _ in recipients)
             about = {"version": plan.agent_version, "digest": plan.agent_digest}

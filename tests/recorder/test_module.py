@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import socket
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,17 +14,18 @@ from typing import Any
 import pytest
 
 from agent.ask import ask as question_module
-from agent.audit import Report, load_recipient_key, verify
+from agent.audit import OrderKeys, Report, load_recipient_key, verify
 from agent.core.plan import Plan, Remote
 from agent.core.plan import Recorder as RecorderPlan
 from agent.events import EventSink
 from agent.keeping import NO_TASKS, RESERVE_ONLY, Keeping
-from agent.logformat.layout import ORDER_TYP
+from agent.logformat.layout import ORDER_TYP, WITNESS_TYP
 from agent.recipients import write_recipient_pair
 from agent.recorder.log import LogError, Record
 from agent.recorder.module import Recorder
-from agent.tokens import load_private_key, sign
-from hil.pki import ROOT_KID, Pki
+from agent.recorder.sealed.parts import Clocks
+from agent.tokens import load_private_key, load_public_jwk, load_roots, load_trust, sign
+from hil.pki import ROOT_KID, WITNESS_KID, Pki
 from tests.core.factories import small_plan
 from tests.recorder.logs import opened
 from tests.waiting import wait_until
@@ -359,3 +361,77 @@ async def test_a_log_that_changes_its_suite_stays_one_chain(
     kept = [record.stream for record in opened(log_of(after), both) if record.source == "reflex"]
     assert sorted(kept) == ["net", "safety"]
     assert [r.stream for r in opened(log_of(after), both[1:]) if r.source == "reflex"] == ["net"]
+
+
+# ---- a whole life of a segment: written, witnessed, kept for its time, and deleted by order
+
+DAY_NS = 86_400_000_000_000
+
+
+class Calendar:
+    """Wall time as the log sees it, some days from now."""
+
+    def __init__(self) -> None:
+        self.days = 0
+
+    def clocks(self) -> Clocks:
+        return Clocks(wall_ns=lambda: time.time_ns() + self.days * DAY_NS)
+
+
+def receipt(recorder: Recorder, pki: Pki, calendar: Calendar) -> str:
+    head = recorder.store.ledger.head
+    now_s = int(time.time()) + calendar.days * 86_400
+    claims = {"iss": WITNESS_KID, "aud": "FT-1", "iat": now_s, "n": head.n, "hash": head.hash}
+    key = load_private_key(pki.witness.signing_key)
+    return sign({**claims, "witness_time": now_s}, key=key, kid=WITNESS_KID, typ=WITNESS_TYP)
+
+
+async def witness(recorder: Recorder, pki: Pki, calendar: Calendar) -> None:
+    """As `remote` passes a receipt on; until it is in the ledger."""
+    count = sum(entry["kind"] == "witness.ack" for entry in ledger(recorder))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.connect(str(recorder.shell.folder / "recorder.sock"))
+        sock.send(json.dumps({"type": "hello", "role": "remote", "boot": secrets.token_hex(16)}).encode())
+        token = receipt(recorder, pki, calendar)
+        sock.send(json.dumps({"type": "witness_ack", "token": token}).encode())
+        await wait_until(lambda: sum(entry["kind"] == "witness.ack" for entry in ledger(recorder)) > count)
+
+
+async def test_a_segment_is_deleted_by_order_when_its_time_is_over_and_the_log_stays_whole(
+    run_dir: Path, pki: Pki
+) -> None:
+    calendar = Calendar()
+    plan, loop = plan_in(run_dir, pki), asyncio.get_running_loop()
+    first = Recorder(plan, loop, calendar.clocks())
+    first.start()
+    await emit(first, "safety", "net", "net")
+    await witness(first, pki, calendar)
+    first.close()
+    calendar.days = 191
+    second = Recorder(plan, loop, calendar.clocks())
+    second.start()
+    assert (await tell(second, {"type": "log_due"}))["segments"] == [], (
+        "no witness has said that time is over"
+    )
+    await witness(second, pki, calendar)
+    due = await tell(second, {"type": "log_due"})
+    assert [(row["stream"], row["segno"]) for row in due["segments"]] == [("net", 1)], "safety is in service"
+    named = [{key: row[key] for key in ("stream", "segno", "seal")} for row in due["segments"]]
+    stolen = order(pki, "delete", segments=[{**named[0], "seal": "0" * 64}])
+    assert (await tell(second, {"type": "log_delete", "order": stolen}))["ok"] is False
+    answer = await tell(second, {"type": "log_delete", "order": order(pki, "delete", segments=named)})
+    assert answer == {"type": "log_delete", "ok": True, "deleted": 1, "problems": []}
+    second.close()
+    assert not (log_of(second) / "net" / "0000000001.seg").exists()
+    roots = load_roots([pki.root_jwk])
+    report = verify(
+        log_of(second),
+        genesis=(log_of(second) / "ledger.jsonl").read_bytes().partition(b"\n")[0],
+        order_keys=OrderKeys(roots, load_trust(pki.trust, roots)),
+        witness_keys=dict([load_public_jwk(pki.witness_jwk)]),
+        processes=1,
+    )
+    assert (report.exit_code, report.findings) == (0, [])
+    assert (report.deleted, report.records_deleted) == (1, 2)
+    kept = [record.stream for record in whole(second, pki) if record.source == "reflex"]
+    assert kept == ["safety"]

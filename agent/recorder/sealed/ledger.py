@@ -166,7 +166,7 @@ class Ledger:
 
         LogError: it is not known to be durable. Append the same again, and there will be one of it; or
         append another, and if the refused one had got as far as the disk it comes first (`on_entry` tells).
-        errno 0: it can never be written (not a body, or a line over 64 KiB). Bodies hold no fractions.
+        errno 0: it can never be written (not a body, or a line over 65,000 bytes). Bodies hold no fractions.
         """
         if kind not in KINDS or kind == "genesis":
             raise LogError(self.path, f"there is no entry {kind!r} to append")

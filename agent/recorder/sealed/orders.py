@@ -16,7 +16,7 @@ from agent.tokens import TokenError, Verified, verify
 
 MAX_ORDER_BYTES: Final = 32_768
 MAX_SEGMENTS: Final = 200
-"""In one order: it and its list must fit one ledger line of 64 KiB."""
+"""In one order: it and its list must fit one ledger line."""
 MAX_TEXT: Final = 500
 """Characters of a reason."""
 

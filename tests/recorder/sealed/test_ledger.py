@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.audit.entry import parse_entry
+from agent.logformat.layout import MAX_LEDGER_LINE_BYTES
 from agent.recorder.log import LogError
 from agent.recorder.sealed import ends
 from agent.recorder.sealed.ledger import RESERVE_BYTES, Birth, Entry
@@ -96,11 +97,11 @@ def test_what_can_be_no_entry_is_refused_and_leaves_no_trace(
     assert len(verified(tmp_path / LEDGER)) == 2
 
 
-def test_the_longest_line_is_64_kib(tmp_path: Path) -> None:
+def test_the_longest_line_fits_a_packet(tmp_path: Path) -> None:
     with opened(tmp_path) as ledger:
-        room = 65_536 - len(ledger.append("loss", {"reason": ""}).line)
-        assert len(ledger.append("loss", {"reason": "x" * room}).line) == 65_536
-        with pytest.raises(LogError, match="65537 bytes"):
+        room = MAX_LEDGER_LINE_BYTES - len(ledger.append("loss", {"reason": ""}).line)
+        assert len(ledger.append("loss", {"reason": "x" * room}).line) == MAX_LEDGER_LINE_BYTES
+        with pytest.raises(LogError, match="65001 bytes"):
             ledger.append("loss", {"reason": "x" * (room + 1)})
     with opened(tmp_path) as ledger:
         assert (ledger.head.n, ledger.broken_off) == (2, "")
@@ -233,9 +234,7 @@ def test_room_is_renewed_when_half_of_it_is_used(tmp_path: Path) -> None:
             if len(asked) > len(used):
                 used.append(asked[-1][0])
     assert {size for _, size in asked} == {RESERVE_BYTES}
-    assert all(
-        4 << 20 <= b - a <= (4 << 20) + 65_536 for (a, _), (b, _) in itertools.pairwise(asked)
-    )
+    assert all(4 << 20 <= b - a <= (4 << 20) + 65_536 for (a, _), (b, _) in itertools.pairwise(asked))
 
 
 def test_without_room_it_says_so_and_goes_on(tmp_path: Path) -> None:
