@@ -38,10 +38,11 @@ class SealedLog:
         """
         self.folder = folder
         self.recovered: tuple[Recovered, ...] = ()
-        self._tools = Tools(sealing, ledger, disk or Disk(), clocks or Clocks())
-        self._fds = [open_locked(folder) if folder_fd is None else os.dup(folder_fd)]
+        self._fds: list[int] = []
         self._streams: dict[str, Stream] = {}
         try:
+            self._tools = Tools(sealing, ledger, disk or Disk(), clocks or Clocks())
+            self._fds.append(open_locked(folder) if folder_fd is None else os.dup(folder_fd))
             self._open()
         except OSError as error:
             self._close_files()
@@ -110,7 +111,7 @@ class SealedLog:
         self._each(lambda stream: stream.rotate_due(now_boottime_ns))
 
     def change(self, recipients: Iterable[tuple[str, bytes]], opening: str) -> None:
-        """Other recipients from the next segment on, begun at once; LogError: `rotate` the rest again."""
+        """Other recipients from the next record on, frames that wait excepted; LogError: but later."""
         self._tools.sealing = replace(self._tools.sealing, recipients=tuple(recipients), opening=opening)
         self._each(lambda stream: stream.rotate("recipients"))
 

@@ -9,7 +9,6 @@ A kill leaves the kernel's pages, so nothing is forgotten. A power cut may take 
 sender too, whose next boot has another name. What is forgotten is written twice, never lost.
 """
 
-import json
 import os
 import struct
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +20,7 @@ from agent.logformat.layout import STREAMS
 from agent.recorder.sealed.disk import Disk, write_all
 from agent.recorder.sealed.folder import exists
 from agent.recorder.sealed.packing import Sender
-from agent.recorder.sealed.parts import compact
+from agent.recorder.sealed.parts import compact, parsed
 
 MARKS_FILE: Final = "marks"
 SLOT_BYTES: Final = 131_072
@@ -167,7 +166,7 @@ class Marks:
 
     def _adopt(self, data: bytes, whole: Whole) -> bool:
         try:
-            told = json.loads(data)
+            told = parsed(data)
             tags = {str(stream): (int(segno), int(index)) for stream, (segno, index) in told["tags"].items()}
             rows = [
                 (source, boot, _Row((source, boot), settled, dict(zip(STREAMS, last, strict=True))))

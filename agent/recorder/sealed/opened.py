@@ -3,6 +3,7 @@
 create → sync folder → `seg.open` → frames … → seal → cut to length → `seg.seal`
 """
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -49,6 +50,8 @@ class OpenSegment:
 
     def _create(self) -> int:
         disk = self._disk
+        if exists(self.path.name, self._folder_fd):  # a rename would take its place
+            raise OSError(errno.EEXIST, "a file of that name is there")
         fd = _spare(disk, self.place.stream, self._tools.sealing.segment_bytes, self._folder_fd)
         try:
             header = self.writer.header

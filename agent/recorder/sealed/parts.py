@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from agent.logformat.suites import Suite
 from agent.recorder.sealed.disk import Disk
@@ -16,6 +16,8 @@ SEGMENT_NS: Final = 24 * 3600 * 1_000_000_000
 PREZEROED: Final = frozenset({"safety"})
 """Streams whose segments are on the disk whole before the first frame: commits need no new blocks, and there
 is room for stops when the disk is full (LOG)."""
+MAX_SEQ: Final = 1 << 62
+"""A larger number of a record was not counted up to: whoever wrote it wants ours to overflow."""
 
 
 class LedgerSink(Protocol):
@@ -92,6 +94,14 @@ class Figures:
     records: int
     bytes: int
     wall_ns: int
+
+
+def parsed(data: bytes) -> Any:  # noqa: ANN401 - JSON is whatever somebody has written
+    """What JSON says; ValueError for any bytes that are none."""
+    try:
+        return json.loads(data)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def compact(value: object) -> bytes:

@@ -5,10 +5,10 @@ Each step can be cut off and is found again: torn bytes beside, durable → `seg
 log goes on in a new segment: the seal such a segment will get is known already, and the new header names it.
 """
 
-import json
 import mmap
 import os
 import re
+import struct
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -22,7 +22,7 @@ from agent.recorder.log import LogError, Recovered
 from agent.recorder.sealed.disk import write_all
 from agent.recorder.sealed.folder import free_torn_name, save_torn
 from agent.recorder.sealed.opened import open_body, seal_body
-from agent.recorder.sealed.parts import Figures, Point, Tools
+from agent.recorder.sealed.parts import MAX_SEQ, Figures, Point, Tools, parsed
 from agent.recorder.sealed.scan import Header, Scan, Seal, last_seal, read_header, scan
 from agent.recorder.sealed.segment import Place, plain_seal, seal_hash
 
@@ -58,10 +58,10 @@ def ledger_entries(folder: Path) -> Entries:
     found: dict[tuple[str, str, int], list[Mapping[str, object]]] = {}
     for line in _lines(folder / LEDGER_FILE, re.compile(rb'"kind":"seg\.(open|recover|seal)"')):
         try:
-            entry = json.loads(line)
+            entry = parsed(line)
             body = entry["body"]
             found.setdefault((entry["kind"], body["stream"], body["segno"]), []).append(body)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, LookupError, TypeError):
             continue  # the ledger's own reader says what is wrong with it
     return found
 
@@ -122,7 +122,7 @@ class Recovery:
 
     def run(self) -> Tail:
         """Ends what has no end. OSError: the folder cannot be read."""
-        gone = set()
+        gone: set[int] = set()
         for name in filter(None, (_NAME.match(path.name) for path in self._folder.iterdir())):
             segno = int(name[1])
             self._tail.segno = max(self._tail.segno, segno)
@@ -130,16 +130,17 @@ class Recovery:
                 gone.add(segno)
             elif name[3] is None:
                 self._segments.append(segno)
-        self._segments.sort()
+        # One that is there beside its tombstone is about to be deleted; its keys may be overwritten already.
+        self._segments = sorted(set(self._segments) - gone)
         for segno in sorted(gone.union(self._segments)):
-            self._guarded(segno, self._gone if segno in gone.difference(self._segments) else self._segment)
+            self._guarded(segno, self._gone if segno in gone else self._segment)
         return self._tail
 
     def _guarded(self, segno: int, read: Callable[[int], None]) -> None:
         """What cannot be read or ended now stays as it is; the ledger may still know how it ended."""
         try:
             read(segno)
-        except (OSError, LogError, SuiteError, ValueError, KeyError, TypeError):
+        except (OSError, LogError, SuiteError, ValueError, LookupError, TypeError, struct.error):
             shown = self._shown(segno)
             if shown not in {found.segment for found in self._tail.recovered}:
                 self._tail.recovered.append(Recovered(shown, 0, ""))
@@ -147,8 +148,11 @@ class Recovery:
 
     def _trust_ledger(self, segno: int) -> None:
         for body in self._told("seg.seal", segno):
-            self._tail.prev_seal = str(body["seal"])
-            self._advance(int(str(body["next_seq"])))
+            with suppress(LookupError, ValueError):
+                seal, next_seq = bytes.fromhex(str(body["seal"])), int(str(body["next_seq"]))
+                if len(seal) == len(bytes.fromhex(ZERO_HASH)):
+                    self._tail.prev_seal = seal.hex()
+                    self._advance(next_seq)
 
     def _told(self, kind: str, segno: int) -> list[Mapping[str, object]]:
         return self._entries.get((kind, self._stream, segno), [])
@@ -160,7 +164,8 @@ class Recovery:
         return f"{self._stream}/{segment_name(segno)}"
 
     def _advance(self, next_seq: int) -> None:
-        self._tail.next_seq = max(self._tail.next_seq, next_seq)
+        if next_seq < MAX_SEQ:
+            self._tail.next_seq = max(self._tail.next_seq, next_seq)
 
     # ---- one segment
 
@@ -284,7 +289,7 @@ class Recovery:
 
     def _gone(self, segno: int) -> None:
         """What is left of a deleted segment still says how it ended."""
-        told = json.loads((self._folder / gone_name(segno)).read_bytes())
+        told = parsed((self._folder / gone_name(segno)).read_bytes())
         suite = suite_by_number(_bytes(told["prefix"])[5])
         seal = _bytes(told["seal"])
         self._tail.prev_seal = suite.hash(bytes.fromhex(told["h"]), seal[: -CRC.size]).hex()

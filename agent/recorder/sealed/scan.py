@@ -3,7 +3,6 @@
 The file is streamed: never more than one frame, 1 MiB, in memory.
 """
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,7 +26,7 @@ from agent.logformat.layout import (
     VERSION,
 )
 from agent.logformat.suites import Suite, suite_by_number
-from agent.recorder.sealed.parts import Point
+from agent.recorder.sealed.parts import MAX_SEQ, Point, parsed
 from agent.recorder.sealed.segment import plain_seal, seal_hash
 
 WINDOW_BYTES: Final = 65_536
@@ -105,10 +104,10 @@ def read_header(fd: int) -> Header | None:
     fields_hash = suite.hash(LABEL_HEADER, raw[:HASHED_PREFIX_BYTES], text)
     h = suite.hash(fields_hash, suite.hash(raw[middle:end]))
     try:
-        fields = json.loads(text)
-        at = Point(end + CRC.size, 0, 0, int(fields["first_seq"]), h)
+        fields = parsed(text)
+        at = Point(end + CRC.size, 0, 0, range(MAX_SEQ)[int(fields["first_seq"])], h)
         return Header(suite, int(fields["wall_ns"]), str(fields["prev_seal"]), at)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, LookupError, TypeError):
         return None  # the sum is right, so somebody wrote this on purpose: no header of ours
 
 
@@ -172,10 +171,10 @@ def _after(point: Point, frame: _Frame, at: int, suite: Suite) -> Point:
 
 def _seal(frame: _Frame, at: int) -> Seal | None:
     try:
-        told = json.loads(frame.raw[FRAME_HEADER.size : -TAG_BYTES - CRC.size])
+        told = parsed(frame.raw[FRAME_HEADER.size : -TAG_BYTES - CRC.size])
         figures = [int(told[name]) for name in ("frames", "records", "bytes")]
         seal = Seal(frame.raw, figures[0], figures[1], frame.first_seq, figures[2], str(told["reason"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, LookupError, TypeError):
         return None
     return seal if seal.bytes == at else None
 
@@ -187,6 +186,8 @@ def _whole(data: bytes) -> _Frame | None:
     magic, kind, _, ct_len, count, first_seq, index = FRAME_HEADER.unpack_from(data)
     end = FRAME_OVERHEAD + ct_len
     if magic != FRAME_MAGIC or kind not in _PLAUSIBLE or ct_len > MAX_CT_BYTES or end > len(data):
+        return None
+    if first_seq + count > MAX_SEQ:
         return None
     raw = data[:end]
     whole = crc32(memoryview(raw)[: -CRC.size]) == CRC.unpack_from(raw, end - CRC.size)[0]

@@ -37,6 +37,8 @@ class Stream:
         self._open: OpenSegment | None = None
         self._queue: list[Pack] = []
         self._held: set[Key] = set()
+        self._due = ""
+        """Why the open segment has to end as soon as it can."""
         self._eio = 0
         self._compressor = Compressor()
 
@@ -124,8 +126,8 @@ class Stream:
         """The segment that the next frame goes to, announced in the ledger."""
         if self._open is not None and self._eio >= EIO_TRIES:
             self._give_up(self._open)
-        if self._open is not None and self._open.ending:
-            self._finish(self._open, "")
+        if self._open is not None and (self._open.ending or (self._due and not self._open.waiting)):
+            self._finish(self._open, self._due)
         if self._open is None:
             place = Place(self.name, self._segno + 1, self._next_seq, self._prev_seal)
             self._open = OpenSegment(self._tools, self._folder, self._folder_fd, place)
@@ -149,29 +151,29 @@ class Stream:
         self._next_seq, self._prev_seal = segment.durable.next_seq, segment.seal_hash
         self._count(segment)
         self._open = None
+        self._due = ""
         self._eio = 0
 
     def rotate_due(self, now_ns: int) -> None:
-        """Ends a segment that is old enough, and has a spare made while there is room; LogError."""
+        """Ends a segment that is old enough, or could not be ended when it should have been; LogError."""
         segment = self._open
-        if segment is None or segment.waiting or segment.ending:
+        if segment is None:
             return
-        old = now_ns - segment.writer.boottime_ns >= self._tools.sealing.segment_ns
-        if old and (
-            self.name not in PREZEROED or has_spare(self._tools.sealing.segment_bytes, self._folder_fd)
+        size = self._tools.sealing.segment_bytes
+        if now_ns - segment.writer.boottime_ns >= self._tools.sealing.segment_ns and (
+            self.name not in PREZEROED or has_spare(size, self._folder_fd)
         ):
-            self.rotate("age")
+            self._due = self._due or "age"
+        if segment.ending or self._due:
+            self.rotate(self._due)
 
     def rotate(self, reason: str) -> None:
-        """Ends the open segment, if there is one; the next record opens another. LogError: try again."""
+        """Ends the open segment, once no frame waits in it; LogError: it will be tried again."""
         if self._open is not None:
-            with self._errors():
-                self._finish_all(self._open, reason)
-
-    def _finish_all(self, segment: OpenSegment, reason: str) -> None:
-        if segment.waiting:
-            raise OSError(errno.EAGAIN, "frames still wait")
-        self._finish(segment, reason)
+            self._due = self._due or reason
+            if not self._open.waiting:
+                with self._errors():
+                    self._finish(self._open, self._due)
 
     def prepare(self) -> None:
         """A spare for a pre-zeroed stream where the disk has room for it twice; what fails is tried later."""

@@ -81,7 +81,7 @@ def check_ledger(folder: Path) -> None:
     assert len(ended) == sum(kind == "seg.seal" for kind, _ in told)
     assert len(opened) == sum(kind == "seg.open" for kind, _ in told)
     for stream in STREAMS:
-        for each in segments(folder, stream) if (folder / stream).is_dir() else ():
+        for each in segments(folder, stream, given_up=True):
             place = (stream, each.fields["segno"])
             if each.frames or place in opened:
                 assert opened[place]["header"] == each.header_hash.hex()
@@ -219,8 +219,8 @@ def records(first: int, last: int, *, source: str = "reflex", stream: str = "saf
     return [record(seq, source=source, stream=stream) for seq in range(first, last + 1)]
 
 
-def segments(folder: Path, stream: str = "safety") -> list[Segment]:
-    return read_stream(folder, stream, KEYS)
+def segments(folder: Path, stream: str = "safety", *, given_up: bool = False) -> list[Segment]:
+    return read_stream(folder, stream, KEYS, given_up=given_up) if (folder / stream).is_dir() else []
 
 
 def seqs(folder: Path, stream: str = "safety", source: str = "reflex") -> list[int]:
@@ -234,7 +234,6 @@ def kept(folder: Path) -> set[tuple[str, str, int]]:
     return {
         (stream, item["s"], item["q"])
         for stream in STREAMS
-        if (folder / stream).is_dir()
         for each in segments(folder, stream)
         for item in each.records
     }

@@ -58,6 +58,8 @@ class Segment:
     """Before the seal."""
     seal_hash: str
     end: int
+    more: bool
+    """Whether anything but zeros follows what is whole."""
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -85,8 +87,7 @@ def read_segment(path: Path, keys: dict[str, bytes]) -> Segment:
     frames, seal, h, after, stop = read_frames(data, end + 4, header_hash)
     key = HKDF(SHA256(), 32, fields_hash, b"robot-warden log v1 root").derive(secret)
     decrypt(frames, key)
-    assert not any(data[stop:]), "only zeros follow the last whole frame"
-    return Segment(path, fields, header_hash, end + 4, frames, seal, h, after, stop)
+    return Segment(path, fields, header_hash, end + 4, frames, seal, h, after, stop, any(data[stop:]))
 
 
 def unwrapped(
@@ -160,17 +161,26 @@ def unpacked(plain: bytes, frame: Frame) -> list[dict[str, Any]]:
     return records
 
 
-def read_stream(folder: Path, stream: str, keys: dict[str, bytes]) -> list[Segment]:
-    """All its segments in order; the numbers of segments and records and the chain of seals asserted."""
+def read_stream(
+    folder: Path, stream: str, keys: dict[str, bytes], *, given_up: bool = False
+) -> list[Segment]:
+    """All its segments in order; the numbers of segments and records and the chain of seals asserted.
+
+    `given_up`: some may not be sealed before the next start; what is in the next one does not count in them.
+    """
     segments = [read_segment(path, keys) for path in sorted((folder / stream).glob("*.seg"))]
     next_seq = 1
     before: Segment | None = None
-    for segment in segments:
+    for segment, after in zip(segments, [*segments[1:], None], strict=False):
         assert segment.path.name == f"{segment.fields['segno']:010}.seg"
         assert segment.fields["stream"] == stream
         if before is not None and before.seal is not None:
             assert segment.fields["prev_seal"] == before.seal_hash
         assert segment.fields["first_seq"] == next_seq
+        if given_up and after is not None:
+            segment.frames = [each for each in segment.frames if each.first_seq < after.fields["first_seq"]]
+        else:
+            assert not segment.more
         for frame in segment.frames:
             assert frame.first_seq == next_seq
             next_seq += frame.count
