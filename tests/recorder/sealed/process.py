@@ -3,9 +3,9 @@
     python -m tests.recorder.sealed.process FOLDER [SEED]
 
 It asks the log itself what is acknowledged of each sender, as a sender learns it at `hello`, and goes on with
-the number after it. On standard output it says `start SENDER SEQ` (what `last_seq` says), then after each batch
-`ack SENDER SEQ` (all up to SEQ are on disk), so that whoever kills it knows what must be found again. A record's
-body follows from its number, with noise of several sizes, so that frames and segments have many.
+the number after it. On standard output it says `start SENDER SEQ` (what `last_seq` says), then after each
+batch `ack SENDER SEQ` (all up to SEQ are on disk), so that whoever kills it knows what must be found again. A
+record's body follows from its number, with noise of several sizes, so that frames and segments have many.
 """
 
 import random

@@ -99,9 +99,7 @@ class LogBesideList(RuleBasedStateMachine):
             assert self.log.last_seq(item.source, item.boot) == self.seqs[item.source]
 
     @rule(shape=batches, more=batches, first=steps, times=steps, code=codes, part=parts)
-    def refuse(  # noqa: PLR0913 - what a fault can be
-        self, shape: Shape, more: Shape, first: int, times: int, code: int, part: int | None
-    ) -> None:
+    def refuse(self, shape: Shape, more: Shape, first: int, times: int, code: int, part: int | None) -> None:
         """A run of failures; the caller repeats, with more on top, until it is taken."""
         assert self.log is not None
         batch = self.batch(shape)
