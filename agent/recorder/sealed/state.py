@@ -114,6 +114,7 @@ class State:
         self._next = slot
         write_all(self._disk, self._fd, self._sealed(slot), self._free * SLOT_BYTES)
         self._disk.sync(self._fd)
+        self.erased = True  # whatever stood there: from here on nothing may take this slot for a used one
 
     def advance(self) -> None:
         """Step 3: the key of `put` is the current one, and the one before is erased.

@@ -106,9 +106,9 @@ class PowerDisk(QuickDisk):
 
     def __init__(self, fault: Callable[[int, str], None] = lambda _step, _name: None) -> None:
         super().__init__(fault)
-        self._undo: list[tuple[int, Callable[[str], None]]] = []
+        self._undo: list[tuple[int, Callable[[str], None], int]] = []
+        """(file or folder, what to do, a descriptor of ours to do it by or -1)."""
         self._opened: list[tuple[int, int]] = []
-        self._own: list[int] = []
 
     def create(self, name: str, folder_fd: int) -> int:
         fd = self._remember(super().create(name, folder_fd))
@@ -127,7 +127,7 @@ class PowerDisk(QuickDisk):
     def write(self, fd: int, data: memoryview, offset: int) -> int:
         size, new = os.fstat(fd).st_size, len(data)
         old = os.pread(fd, new, offset)
-        own = self._duplicate(fd)
+        own = os.dup(fd)
 
         def undo(how: str) -> None:
             keep = {"none": 0, "half": new // 2, "all": new}[how]
@@ -135,17 +135,17 @@ class PowerDisk(QuickDisk):
             if how != "all":
                 os.ftruncate(own, max(size, offset + keep if keep else 0))
 
-        self._note(fd, undo)
+        self._note(fd, undo, own)
         return super().write(fd, data, offset)
 
     def cut(self, fd: int, size: int) -> None:
-        old, own = os.pread(fd, 1 << 20, size), self._duplicate(fd)
+        old, own = os.pread(fd, 1 << 20, size), os.dup(fd)
 
         def undo(how: str) -> None:
             if how != "all":
                 os.pwrite(own, old, size)
 
-        self._note(fd, undo)
+        self._note(fd, undo, own)
         super().cut(fd, size)
 
     def rename(self, old: str, new: str, folder_fd: int) -> None:
@@ -181,10 +181,11 @@ class PowerDisk(QuickDisk):
         self._forget(fd)
 
     def cut_power(self, how: str) -> None:
-        for _, undo in reversed(self._undo):
+        for _, undo, own in reversed(self._undo):
             undo(how)
-        for fd in self._own:
-            os.close(fd)
+            if own >= 0:
+                os.close(own)
+        self._undo = []
         for fd, node in self._opened:
             with suppress(OSError):
                 if os.fstat(fd).st_ino == node:
@@ -194,15 +195,13 @@ class PowerDisk(QuickDisk):
         self._opened.append((fd, os.fstat(fd).st_ino))
         return fd
 
-    def _duplicate(self, fd: int) -> int:
-        self._own.append(os.dup(fd))
-        return self._own[-1]
-
-    def _note(self, fd: int, undo: Callable[[str], None]) -> None:
-        self._undo.append((os.fstat(fd).st_ino, undo))
+    def _note(self, fd: int, undo: Callable[[str], None], own: int = -1) -> None:
+        self._undo.append((os.fstat(fd).st_ino, undo, own))
 
     def _forget(self, fd: int) -> None:
         node = os.fstat(fd).st_ino
+        for _, _, own in (row for row in self._undo if row[0] == node and row[2] >= 0):
+            os.close(own)
         self._undo = [row for row in self._undo if row[0] != node]
 
 

@@ -214,6 +214,16 @@ def test_damage_further_up_does_not_stop_it(tmp_path: Path) -> None:
         assert list(ledger.entries_after(2, 1)) == [(3, lines[3])]
 
 
+def test_only_the_end_of_a_long_ledger_is_read_to_open_it(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        for _ in range(6):
+            ledger.append("loss", {"reason": "x" * 60_000})
+    with opened(tmp_path) as ledger:
+        assert (ledger.head.n, ledger.broken_off, ledger.recovered) == (6, "", None)
+        ledger.append("loss", LOSS)
+    assert len(verified(tmp_path / LEDGER)) == 8
+
+
 # ---- room ahead
 
 

@@ -320,3 +320,16 @@ def test_a_key_that_could_not_be_erased_is_erased_when_it_can_be(tmp_path: Path)
         ledger.append("maintenance", {"open": True})
         assert slots() == [True, True]
     assert sorted(slots()) == [False, True]
+
+
+def test_closing_after_two_refusals_erases_no_key_that_is_due(tmp_path: Path) -> None:
+    """The slot that could not be erased holds the next key by now. Found by the stateful test."""
+    with opened(tmp_path, disk=(disk := QuickDisk())) as ledger:
+        disk.fault = at(disk.step + 5, OSError(errno.ENOSPC, "refused"))
+        ledger.append("maintenance", {"open": True})
+        disk.fault = at(disk.step + 4, OSError(errno.ENOSPC, "refused"))
+        with pytest.raises(LogError):
+            ledger.append("maintenance", {"open": False})
+        disk.fault = lambda _step, _name: None
+    with opened(tmp_path) as ledger:
+        assert (ledger.head.n, ledger.broken_off) == (2, "")

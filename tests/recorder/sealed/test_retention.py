@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.logformat.suites import Suite, SuiteError
 from agent.recorder.log import LogError
-from agent.recorder.sealed import holds
+from agent.recorder.sealed import catalogue, holds
+from agent.recorder.sealed import deletion as deletion_module
 from agent.recorder.sealed.disk import Disk
 from agent.recorder.sealed.holds import HoldError
 from agent.recorder.sealed.ledger import Ledger
@@ -276,6 +278,17 @@ def test_times_are_all_that_the_ledger_shows_while_a_segment_was_open(tmp_path: 
             assert here.reasons(200) == expected
 
 
+def test_a_step_of_the_clock_counts_with_both_its_times(tmp_path: Path) -> None:
+    clock = Clock()
+    with opened(tmp_path, clock=clock) as ledger:
+        log = SealedLog(tmp_path, SEALING, ledger, disk=FaultyDisk(), clocks=clock.clocks)
+        log.append([record(1, stream="net")])
+        ledger.append("clock.step", {"before_ns": day(-3), "after_ns": day(4)})
+        log.close()
+        here = Scene(tmp_path, ledger, clock)
+        assert here.retention(0).span(here.named()) == (day(-3), day(4))
+
+
 def test_a_segment_is_no_older_than_the_witness_said_before_it(tmp_path: Path) -> None:
     """Written with the clock a year back, so by its own times it is past its time already."""
     clock = Clock()
@@ -412,6 +425,59 @@ def test_a_hold_that_was_cut_off_with_the_end_of_a_ledger_holds(tmp_path: Path) 
         here.witnessed(200)
         [refusal] = here.retention(200).review([named])
         assert "hold damaged-0" in refusal.en
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("delete", {"order": "o", "segments": 7}),
+        ("witness.ack", {"kid": "w", "witness_time": "late"}),
+        ("seg.seal", {"stream": "net", "segno": "x", "seal": ""}),
+    ],
+)
+def test_an_entry_of_another_form_is_a_doubt(tmp_path: Path, kind: str, body: Mapping[str, object]) -> None:
+    """Ours have the format's form; whatever this was meant to say may have kept something."""
+    with scene(tmp_path) as log:
+        log.tell(1, kind, body)
+        log.witnessed(200)
+        assert log.reasons(200) == ["held"]
+
+
+def test_a_segment_whose_opening_is_not_known_may_be_as_old_as_anything(tmp_path: Path) -> None:
+    with scene(tmp_path) as log:
+        seal = {"stream": "net", "segno": 7, "seal": "ab" * 32}
+        log.tell(1, "hold", HOLD | {"from_ns": 0, "to_ns": 1})
+        log.tell(2, "seg.seal", seal)
+        log.witnessed(200)
+        named = Named("net", 7, "ab" * 32)
+        assert [row.code for row in log.retention(200).review([named])] == ["held"]
+        assert log.retention(200).span(named)[0] == 0
+
+
+def test_only_so_many_witnesses_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "MAX_WITNESSES", 1)
+    with scene(tmp_path) as log:
+        log.witnessed(100)
+        log.tell(200, "witness.ack", receipt(TOLD, kid="x"))
+        log.witnessed(199)
+        retention = log.retention(200)
+        assert retention.witness_ns() == day(199)
+        assert list(retention._known.receipts) == ["w"]
+
+
+def test_without_the_suite_nothing_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(number: int) -> Suite:
+        raise SuiteError(f"no suite {number} here")
+
+    with scene(tmp_path) as log:
+        log.witnessed(200)
+        named = log.named()
+        monkeypatch.setattr(catalogue, "suite_by_number", none)
+        assert log.reasons(200) == ["held"]
+        monkeypatch.undo()
+        monkeypatch.setattr(deletion_module, "read_header", lambda _fd: none(2))
+        with pytest.raises(RefusedError, match="missing or damaged"):
+            log.retention(200).delete(deletion(named))
 
 
 def test_a_doubt_is_released_by_the_department_once(tmp_path: Path) -> None:

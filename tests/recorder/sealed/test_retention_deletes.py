@@ -284,6 +284,30 @@ def test_a_file_damaged_after_the_entry_stays_and_is_named(tmp_path: Path) -> No
     assert files(tmp_path) == {"0000000001.gone", "0000000002.seg", "0000000003.seg"}
 
 
+def test_a_header_that_is_lost_once_its_tombstone_stands_goes_too(tmp_path: Path) -> None:
+    """Where the keys were in it can no longer be told: all that a header can be is overwritten."""
+    named = written(tmp_path)
+    seen: list[bytes] = []
+
+    class Watching(QuickDisk):
+        def remove(self, name: str, folder_fd: int) -> None:
+            seen.append((tmp_path / "net" / name).read_bytes()[:65_536])
+            super().remove(name, folder_fd)
+
+    def crash(_step: int, name: str) -> None:
+        if name == "write" and (tmp_path / "net" / "0000000001.gone").exists():
+            raise Crash
+
+    with retained(tmp_path, QuickDisk(crash)) as (retention, _), pytest.raises(Crash):
+        retention.delete(deletion(*named))
+    path = tmp_path / "net" / "0000000001.seg"
+    path.write_bytes(b"?" + path.read_bytes()[1:])
+    with retained(tmp_path, Watching()) as (retention, _):
+        assert retention.finish() == ()
+    assert not any(seen[0])
+    check_audit(tmp_path)
+
+
 @pytest.mark.parametrize(
     "order",
     [
