@@ -9,6 +9,8 @@ BENCH_ARGS ?=
 # Handed to the hardware tests: make hil HIL_ARGS='--rig firmware'
 HIL_ARGS ?=
 FUZZ_ARGS ?=
+# Handed to the campaigns of the sealed log: make log-faults LOG_ARGS='--fault kill --lives 100'
+LOG_ARGS ?=
 
 BIN := .venv/bin
 # Debian keeps mosquitto out of an ordinary user's PATH.
@@ -16,10 +18,10 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Two of these targets at once would write one environment.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test check fmt cover bench hil fuzz lock clean
+.PHONY: help demo test check fmt cover bench hil fuzz log-faults log-bench log-years lock clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/run.stamp ## the whole job in a minute, on simulated hardware (KEEP=1 leaves it running)
 	@$(BIN)/warden demo $(if $(KEEP),--keep)
@@ -50,6 +52,16 @@ bench: .venv/dev.stamp ## reaction times against C references, as ratios (BENCH_
 hil: .venv/dev.stamp ## hardware-in-the-loop tests in order, and the latency budgets (HIL_ARGS='--rig firmware')
 	@tools/need.sh mosquitto gcc
 	@$(BIN)/python -m pytest hil/suite $(HIL_ARGS)
+
+log-faults: .venv/dev.stamp ## every fault of the sealed log: what is lost, what verify says (LOG_ARGS='--thin 50')
+	@tools/need.sh gcc
+	@$(BIN)/python -m hil.log faults $(LOG_ARGS)
+
+log-bench: .venv/dev.stamp ## the sealed log beside plain append + fdatasync and SQLite (LOG_ARGS='--json log.json')
+	@$(BIN)/python -m hil.log bench $(LOG_ARGS)
+
+log-years: .venv/dev.stamp ## 190 days of log with time compressed, one ordered deletion, verify (LOG_ARGS=...)
+	@$(BIN)/python -m hil.log years $(LOG_ARGS)
 
 fuzz: .venv-fuzz/fuzz.stamp ## coverage-guided fuzzing of every decoder (FUZZ_ARGS='--seconds 300 node_frame')
 	@.venv-fuzz/bin/python -m tests.fuzz $(FUZZ_ARGS)

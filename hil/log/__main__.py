@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from agent.errors import WardenError
-from hil.log import faults
+from hil.log import bench, faults, years
 
 FAILED, INTERRUPTED = 1, 130
 
@@ -15,7 +15,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Exit code: 0 done, 1 a fault was not met or it could not be run, 2 wrong usage, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m hil.log", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for part in (faults,):
+    for part in (faults, bench, years):
         part.add(commands)
     arguments = parser.parse_args(words)
     try:

@@ -38,7 +38,7 @@ class Wall:
         self.clocks = Clocks(wall_ns=self.now)
 
     def now(self) -> int:
-        """ns since 1970."""
+        """Ns since 1970."""
         return time.time_ns() + self.added_ns
 
 
@@ -70,7 +70,8 @@ def stepped(ground: Ground) -> Tally:
             for step_ns in STEPS:
                 wall.added_ns += step_ns
                 _work(writer, modules, clock)
-                _order_refused(retention, department.order(sealed), tally)
+                if sealed:
+                    _order_refused(retention, department.order(sealed), tally)
         case = ground.case(folder, modules)
         what = "with a witness" if known else "without a witness"
         before = len(segments_of(folder))

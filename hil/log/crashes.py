@@ -1,4 +1,4 @@
-"""A recorder that ends anywhere: kill -9 at random moments and calls, power cuts, writes torn at every byte."""
+"""A recorder that ends anywhere: kill -9 at random moments and calls, power cuts, torn writes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,12 +22,12 @@ MOST_PARTS = 1_024
 
 
 def killed_at_moments(ground: Ground) -> Tally:
-    """kill -9 from outside, after a random time."""
+    """Kill -9 from outside, after a random time."""
     return _killed(ground, lambda: Fault(after_s=ground.dice.uniform(0.0, LONGEST_LIFE_S)))
 
 
 def killed_at_calls(ground: Ground) -> Tally:
-    """kill -9 in a random call that changes the disk, a write torn after a random number of bytes."""
+    """Kill -9 in a random call that changes the disk, a write torn after a random number of bytes."""
 
     def fault() -> Fault:
         part = ground.dice.randrange(-1, MOST_PART)
@@ -100,9 +100,5 @@ def _parts(size: int) -> range:
 
 def _writes(ground: Ground, seed: int) -> list[tuple[int, int, str]]:
     """(call, bytes, path) of every write of a life without a fault."""
-    order_folder, found = ground.fresh(), []
-    modules = Modules(seed)
-    for words in ground.tell(order_folder, modules, BATCHES_OF_A_TEAR, Fault(trace=True)):
-        if words[0] == "write":
-            found.append((int(words[1]), int(words[2]), words[3]))
-    return found
+    told = ground.tell(ground.fresh(), Modules(seed), BATCHES_OF_A_TEAR, Fault(trace=True))
+    return [(int(words[1]), int(words[2]), words[3]) for words in told if words[0] == "write"]

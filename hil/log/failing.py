@@ -1,4 +1,4 @@
-"""A disk that refuses, at every call there is, below Python: full, failing, short; once, for a while, for good."""
+"""A disk that refuses, at every call there is, below Python: once, for a while, for good."""
 
 import errno
 import shutil

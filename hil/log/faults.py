@@ -16,7 +16,7 @@ from hil.log.tell import add_common, counter, load_average, show, whole, write_j
 SEED = 4
 LIVES = 1_000
 FAST = Path("/dev/shm")  # noqa: S108 - a temporary folder is made in it
-"""Where nothing waits for a disk: what ends here are processes, and what a power cut takes is undone by hand."""
+"""Where nothing waits for a disk: what ends here are processes, and a power cut is done by hand."""
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -79,7 +79,8 @@ def _codes(codes: Counter[int]) -> str:
 def _row_words(result: Result) -> str:
     tally = result.tally
     word = "true" if tally.good else "UNTRUE"
-    return f"{result.fault.name}: {tally.tries} tries, {tally.silent} lost in silence, {word}, {result.seconds:.0f} s"
+    counts = f"{tally.tries} tries, {tally.silent} lost in silence"
+    return f"{result.fault.name}: {counts}, {word}, {result.seconds:.0f} s"
 
 
 def _show_wrong(results: Sequence[Result]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from hil.log import clockwork, crashes, damage, failing
+from hil.log import bits, clockwork, crashes, damage, failing, tails
 from hil.log.nursery import Nursery
 from hil.log.owner import new_owner
 from hil.log.trial import Ground, Tally
@@ -31,17 +31,42 @@ def _rows(*rows: tuple[str, str, str, Callable[[Ground], Tally]]) -> tuple[Fault
 
 
 FAULTS = _rows(
-    ("torn-segment", "写入日志段时断在每个字节", "segment torn at every byte of a write", partial(crashes.torn, ends=SEGMENTS)),
-    ("torn-ledger", "写入账本时断在每个字节", "ledger torn at every byte of a write", partial(crashes.torn, ends=LEDGER)),
+    (
+        "torn-segment",
+        "写入日志段时断在每个字节",
+        "segment torn at every byte of a write",
+        partial(crashes.torn, ends=SEGMENTS),
+    ),
+    (
+        "torn-ledger",
+        "写入账本时断在每个字节",
+        "ledger torn at every byte of a write",
+        partial(crashes.torn, ends=LEDGER),
+    ),
     ("torn-header", "段头断在每个字节", "header torn at every byte", partial(crashes.torn, ends=HEADERS)),
-    ("torn-own", "状态与标记断在每个字节", "state, its key, marks torn at every byte", partial(crashes.torn, ends=OWN)),
-    ("cut-open", "未封印的段在每个字节截断或清零", "open segment cut or zeroed at every byte", damage.cut_open_segments),
-    ("cut-sealed", "已封印的段在每个字节截断", "sealed segment cut at every byte", damage.cut_sealed_segments),
-    ("cut-ledger", "账本在每个字节截断", "ledger cut at every byte", damage.cut_ledger),
-    ("flip", "账本与日志段每一位翻转", "every bit of ledger and segments", damage.flips_in_evidence),
-    ("flip-open", "未封印的段每一位翻转", "every bit of open segments", damage.flips_in_open_segments),
-    ("flip-state", "签名状态每一位翻转", "every bit of the signing state", damage.flips_in_state),
-    ("marks", "去重标记损坏", "damaged marks", damage.damaged_marks),
+    (
+        "torn-own",
+        "状态与标记断在每个字节",
+        "state, its key, marks torn at every byte",
+        partial(crashes.torn, ends=OWN),
+    ),
+    (
+        "cut-open",
+        "未封印的段在每个字节截断或清零",
+        "open segment cut or zeroed at every byte",
+        tails.cut_open_segments,
+    ),
+    (
+        "cut-sealed",
+        "已封印的段在每个字节截断",
+        "sealed segment cut at every byte",
+        tails.cut_sealed_segments,
+    ),
+    ("cut-ledger", "账本在每个字节截断", "ledger cut at every byte", tails.cut_ledger),
+    ("flip", "账本与日志段每一位翻转", "every bit of ledger and segments", bits.flips_in_evidence),
+    ("flip-open", "未封印的段每一位翻转", "every bit of open segments", bits.flips_in_open_segments),
+    ("flip-state", "签名状态每一位翻转", "every bit of the signing state", bits.flips_in_state),
+    ("marks", "去重标记损坏", "damaged marks", bits.damaged_marks),
     ("removed", "日志段被移走", "segment removed", damage.removed),
     ("substituted", "日志段被替换", "segment substituted", damage.substituted),
     ("swapped", "两个日志段互换", "two segments swapped", damage.swapped),

@@ -1,4 +1,4 @@
-"""Whose log a campaign writes: the robot's name, the suite, a recipient with both keys, what its modules send."""
+"""Whose log a campaign writes: the robot, a recipient with both keys, and what its modules send."""
 
 import random
 from collections.abc import Iterator

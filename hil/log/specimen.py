@@ -18,7 +18,7 @@ from agent.logformat.layout import (
 from agent.recorder.sealed.ledger import Entry
 from hil.log.judge import Case
 from hil.log.owner import Owner, batch
-from hil.log.trial import SMALL_SEGMENT, Ground, Modules
+from hil.log.trial import SMALL_SEGMENT, Ground, Modules, Tally, finish
 from hil.log.writer import Writer
 
 SENT = 8
@@ -31,8 +31,8 @@ CHECKPOINT_AFTER = 5
 class Specimen:
     """`closed`, `killed`: the two folders; `witness`: the file with every line of the ledger of `closed`.
 
-    `states`: the state file after each entry; `signed`: of each stream, the frames of its open segment that the
-    checkpoint speaks of; `opened`: of each stream, its last segment.
+    `states`: the state file after each entry; `signed`: of each stream, the frames of its open segment that
+    the checkpoint speaks of; `opened`: of each stream, its last segment.
     """
 
     ground: Ground
@@ -122,3 +122,8 @@ def line_ends(ledger: Path) -> Iterator[int]:
     for line in ledger.read_bytes().splitlines(keepends=True):
         at += len(line)
         yield at
+
+
+def gone_on(specimen: Specimen, case: Case, tally: Tally, true: frozenset[int], what: str) -> None:
+    """The recorder goes on from the damaged copy, and the try ends."""
+    tally.end(finish(specimen.ground, case, specimen.modules.copy()), true, what)

@@ -1,4 +1,4 @@
-"""One try: a fault, what verify says of it, the recorder that goes on, what verify says then, what was lost."""
+"""One try: a fault, what verify says of it, the recorder that goes on, what verify says then."""
 
 import random
 import shutil
@@ -25,6 +25,11 @@ CRASHED = frozenset({CLEAN, EXPLAINED, INCOMPLETE})
 """What a crash may look like before the repair; afterwards it may not be INCOMPLETE."""
 REPAIRED = frozenset({CLEAN, EXPLAINED})
 FOUND = frozenset({TAMPERED})
+UNSEALED = frozenset({INCOMPLETE})
+CLEANLY = frozenset({CLEAN})
+FOUND_OR_TORN = frozenset({TAMPERED, INCOMPLETE})
+FOUND_OR_EXPLAINED = frozenset({TAMPERED, EXPLAINED})
+"""A repair says what it could not read: damage in the ledger, signed, is an explanation."""
 MAX_TOLD = 20
 """Wrong tries that are described; the rest is counted."""
 
@@ -150,7 +155,7 @@ class Ground:
     advance: Callable[[int], None] = lambda _: None
 
     def some(self, items: Sequence[Item], thin: int = 1) -> Iterator[Item]:
-        """Every item of the full campaign, or of a thinned one; `thin`: of the full one too, one of so many."""
+        """Every `thin`-th of the full campaign, fewer of a thinned one; at least one of them."""
         step = max(1, min(thin * self.thin, len(items)))
         for item in items[self.dice.randrange(step) :: step]:
             self.advance(1)
@@ -201,7 +206,7 @@ def finish(ground: Ground, case: Case, modules: Modules) -> Judged:
 
 
 def try_crash(ground: Ground, folder: Path, modules: Modules, tally: Tally, what: str) -> None:
-    """A log that a process has left in the middle of something: nothing is lost, nothing looks tampered with."""
+    """A log that a process left in the middle of something: nothing is lost, or looks tampered with."""
     tally.begin()
     if not modules.genesis:
         go_on(ground, folder, modules)  # it is registered with this start

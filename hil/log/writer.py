@@ -10,6 +10,7 @@ from typing import Self
 
 from agent.logformat.suites import suite_by_number
 from agent.recorder.log import LogError, Record
+from agent.recorder.sealed.disk import Disk
 from agent.recorder.sealed.folder import open_locked
 from agent.recorder.sealed.keys import load_state_key
 from agent.recorder.sealed.ledger import Birth, Entry, Ledger
@@ -33,9 +34,10 @@ class Writer:
         *,
         segment_bytes: int = SEGMENT_BYTES,
         clocks: Clocks | None = None,
+        disk: Disk | None = None,
         on_entry: Callable[[Entry], None] | None = None,
     ) -> None:
-        """`segment_bytes`: small ones let faults meet rotations. `on_entry`: see `Ledger`."""
+        """`segment_bytes`: small ones let faults meet rotations; `disk`, `on_entry`: see `Ledger`."""
         clocks = clocks or Clocks()
         self._folder_fd = open_locked(folder)
         self._ledger: Ledger | None = None
@@ -44,11 +46,21 @@ class Writer:
             key = load_state_key(self._folder_fd, folder, environ={})
             birth = Birth(owner.robot, owner.suite, (owner.kid,), "any", AGENT)
             self._ledger = Ledger(
-                folder, self._folder_fd, birth=birth, key=key, clocks=clocks, on_entry=on_entry
+                folder,
+                self._folder_fd,
+                birth=birth,
+                key=key,
+                clocks=clocks,
+                disk=disk,
+                on_entry=on_entry,
             )
             recipients = ((owner.kid, owner.public),)
-            sealing = Sealing(owner.robot, suite_by_number(owner.suite), recipients, segment_bytes=segment_bytes)
-            self._log = SealedLog(folder, sealing, self._ledger, folder_fd=self._folder_fd, clocks=clocks)
+            sealing = Sealing(
+                owner.robot, suite_by_number(owner.suite), recipients, segment_bytes=segment_bytes
+            )
+            self._log = SealedLog(
+                folder, sealing, self._ledger, folder_fd=self._folder_fd, disk=disk, clocks=clocks
+            )
         except BaseException:
             self.close()
             raise

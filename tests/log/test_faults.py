@@ -1,0 +1,163 @@
+"""The fault matrix of `make log-faults` with fewer tries: no loss unsaid, every verdict true."""
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hil.log.__main__ import main
+from hil.log.life import CUT, FAIL, KILL, OFF, Fault, Order
+from hil.log.matrix import BY_NAME, FAULTS
+from hil.log.matrix import Fault as Row
+from hil.log.nursery import Nursery, NurseryError
+from hil.log.owner import BATCH_STEP, Owner, batch, last_seq, new_owner
+from hil.log.trial import SMALL_SEGMENT, Ground, Modules, Tally
+from tests.log.judged import judged
+
+SEED = 11
+LIVES = 6
+THIN = {
+    "torn-segment": 250,
+    "torn-ledger": 250,
+    "torn-header": 250,
+    "torn-own": 250,
+    "cut-open": 400,
+    "cut-sealed": 400,
+    "cut-ledger": 250,
+    "flip": 900,
+    "flip-open": 150,
+    "flip-state": 60,
+    "marks": 40,
+    "state-back": 3,
+    "forked": 3,
+    "enospc": 40,
+    "eio": 40,
+    "short": 24,
+}
+"""One try of so many of the full campaign: about a second for each row."""
+
+
+@pytest.fixture(scope="module")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    with Nursery(tmp_path_factory.mktemp("nursery")) as made:
+        yield made
+
+
+@pytest.fixture
+def ground(tmp_path: Path, nursery: Nursery) -> Ground:
+    return Ground(tmp_path, new_owner(), nursery, random.Random(SEED), lives=LIVES)
+
+
+@pytest.mark.parametrize("row", FAULTS, ids=lambda row: row.name)
+def test_a_fault(ground: Ground, row: Row) -> None:
+    ground.thin = THIN.get(row.name, 1)
+    tally = row.run(ground)
+    assert tally.wrong == []
+    assert tally.good
+    assert sum(tally.after.values()) > 0
+
+
+def test_every_fault_that_the_issue_names_has_a_row() -> None:
+    named = (
+        "torn-segment torn-ledger flip substituted swapped state-back cut-ledger forked replayed wrong-key"
+    )
+    assert {*named.split(), *"unsealed clock enospc eio kill torn-header marks".split()} <= BY_NAME.keys()
+
+
+def test_the_command_tells_people_and_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = tmp_path / "faults.json"
+    assert main(["faults", "--fault", "unsealed", "--folder", str(tmp_path), "--json", str(told)]) == 0
+    (row,) = json.loads(told.read_text())["results"]
+    assert (row["tries"], row["found"], row["after"], row["good"]) == (1, {"3": 1}, {"1": 1}, True)
+    assert "unsealed file" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == [told], "nothing is left behind"
+
+
+# ---- the tally is not blind
+
+
+def test_a_loss_that_nobody_reports_is_silent() -> None:
+    tally = Tally()
+    tally.begin()
+    tally.end(judged(code=1, lost=2), frozenset({1}), "x")
+    assert (tally.lost, tally.silent, tally.untrue, tally.good) == (2, 2, 0, False)
+
+
+@pytest.mark.parametrize(("code", "kinds"), [(2, ()), (3, ()), (1, ("damaged",)), (1, ("loss",))])
+def test_a_loss_that_is_reported(code: int, kinds: tuple[str, ...]) -> None:
+    tally = Tally()
+    tally.begin()
+    tally.end(judged(code=code, lost=2, kinds=kinds), frozenset({code}), "x")
+    assert (tally.lost, tally.silent, tally.good) == (2, 0, True)
+
+
+def test_an_exit_code_that_is_not_the_true_one() -> None:
+    tally = Tally()
+    tally.begin()
+    tally.see(0, frozenset({3}), "x")
+    tally.end(judged(code=1), frozenset({1}), "x")
+    assert (tally.untrue, tally.good) == (1, False)
+    assert tally.wrong == ["x, as found: exit 0, true is 3"]
+
+
+def test_no_try_is_no_proof() -> None:
+    assert not Tally().good
+
+
+def test_batches_can_be_made_again_and_never_share_a_number() -> None:
+    assert batch(1, 5) == batch(1, 5) != batch(2, 5)
+    assert last_seq(1, 5) <= 6 * BATCH_STEP < batch(1, 6)[0].seq
+
+
+# ---- the library below Python
+
+
+def lines(nursery: Nursery, folder: Path, owner: Owner, fault: Fault) -> list[list[str]]:
+    return list(nursery.live(Order.of(folder, owner, 1, 4, SMALL_SEGMENT, fault)))
+
+
+def test_a_life_without_a_fault(ground: Ground) -> None:
+    told = lines(ground.nursery, ground.folder / "log", ground.owner, Fault(OFF))
+    assert [words for words in told if words[0] == "ack"] == [["ack", str(n)] for n in range(4)]
+    assert told[-1][0] == "end"
+    assert int(told[-1][1]) > 80
+    assert told[-1][2] == "0"
+
+
+@pytest.mark.parametrize("how", [KILL, CUT])
+def test_a_life_ends_in_the_call_that_was_named(ground: Ground, how: int) -> None:
+    told = lines(ground.nursery, ground.folder / "log", ground.owner, Fault(how, at=70))
+    assert told[-1][0] != "end"
+
+
+def test_a_call_that_fails_is_counted_and_survived(ground: Ground) -> None:
+    told = lines(ground.nursery, ground.folder / "log", ground.owner, Fault(FAIL, at=70, times=2, code=28))
+    assert told[-1][0] == "end"
+    assert told[-1][2] == "2"
+
+
+def test_a_power_cut_takes_what_was_not_synced(ground: Ground) -> None:
+    """Killed in the first sync of a batch's frame, the frame is there; after a power cut it may not be."""
+    sizes = {}
+    for how, dice in ((KILL, 1), *((CUT, dice) for dice in range(1, 20))):
+        folder = ground.fresh(f"log-{how}-{dice}")
+        lines(ground.nursery, folder, ground.owner, Fault(how, at=54, dice=dice))
+        path = folder / "net" / "0000000001.seg"
+        sizes[how, dice] = path.stat().st_size if path.exists() else 0
+    whole = sizes[KILL, 1]
+    assert min(sizes.values()) < whole == max(sizes.values())
+
+
+def test_short_writes_are_gone_on_with(ground: Ground) -> None:
+    modules = Modules(1)
+    ground.live(ground.folder / "log", modules, 4, Fault(short=7))
+    assert modules.next == 4
+    assert modules.calls > 1_000
+
+
+def test_a_life_that_breaks_is_told(ground: Ground, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(NurseryError, match="ended with 3"):
+        lines(ground.nursery, ground.folder / "a\0b", ground.owner, Fault(OFF))
+    assert "null byte" in capfd.readouterr().err
