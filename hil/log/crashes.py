@@ -56,8 +56,9 @@ def _killed(ground: Ground, fault: Callable[[], Fault]) -> Tally:
             _life(ground, folder, modules, fault(), tally)
             ground.advance(1)
             if life == lives - 1:
-                judged = finish(ground, ground.case(folder, modules), modules)
-                tally.end(judged, REPAIRED, f"seed {modules.seed}, after {lives} lives")
+                with tally.surviving(f"seed {modules.seed}"):
+                    judged = finish(ground, ground.case(folder, modules), modules)
+                    tally.end(judged, REPAIRED, f"seed {modules.seed}, after {lives} lives")
     return tally
 
 

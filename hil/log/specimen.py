@@ -126,4 +126,5 @@ def line_ends(ledger: Path) -> Iterator[int]:
 
 def gone_on(specimen: Specimen, case: Case, tally: Tally, true: frozenset[int], what: str) -> None:
     """The recorder goes on from the damaged copy, and the try ends."""
-    tally.end(finish(specimen.ground, case, specimen.modules.copy()), true, what)
+    with tally.surviving(what):
+        tally.end(finish(specimen.ground, case, specimen.modules.copy()), true, what)

@@ -34,7 +34,8 @@ def cut_open_segments(ground: Ground) -> Tally:
             tally.see(code_of(case)[0], FOUND if at < signed else UNSEALED, what)
             gone = {(stream, segno, frame) for frame, end in enumerate(ends[1:]) if end > at}
             sure = [record for record in acknowledged if at < signed or where[key_of(record)] not in gone]
-            go_on(ground, case.folder, specimen.modules.copy())
+            with tally.surviving(what):
+                go_on(ground, case.folder, specimen.modules.copy())
             # Without a header that can be read the file is set aside whole, and its segment is missing.
             broken = FOUND_OR_TORN if at < header else FOUND
             tally.end(judge(case, sure), broken if at < signed else REPAIRED, what)

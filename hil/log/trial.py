@@ -4,6 +4,7 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -78,6 +79,14 @@ class Tally:
         """Something else that is not as it must be."""
         self.untrue += 1
         self._tell(words)
+
+    @contextmanager
+    def surviving(self, what: str) -> Iterator[None]:
+        """What writer or reader raise is one more thing that is not as it must be; the campaign goes on."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - which error it is, nobody knows before
+            self.fail(f"{what}: {type(error).__name__}: {error}")
 
     def mourn(self, judged: Judged, what: str) -> None:
         """Counts what is lost."""
@@ -214,4 +223,5 @@ def try_crash(ground: Ground, folder: Path, modules: Modules, tally: Tally, what
     judged = judge(case, modules.acknowledged)
     tally.see(judged.code, CRASHED, f"{what} {dict(judged.kinds)}")
     tally.mourn(judged, what)
-    tally.end(finish(ground, case, modules), REPAIRED, what)
+    with tally.surviving(what):
+        tally.end(finish(ground, case, modules), REPAIRED, what)

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from hil.log.matrix import BY_NAME, FAULTS
 from hil.log.matrix import Fault as Row
 from hil.log.nursery import Nursery, NurseryError
 from hil.log.owner import BATCH_STEP, Owner, batch, last_seq, new_owner
-from hil.log.trial import SMALL_SEGMENT, Ground, Modules, Tally
+from hil.log.specimen import gone_on, make
+from hil.log.trial import FOUND, SMALL_SEGMENT, Ground, Modules, Tally
 from tests.log.judged import judged
 
 SEED = 11
@@ -75,6 +77,18 @@ def test_the_command_tells_people_and_machines(tmp_path: Path, capsys: pytest.Ca
     assert list(tmp_path.iterdir()) == [told], "nothing is left behind"
 
 
+def test_no_word_of_the_ledger_keeps_the_recorder_from_starting(ground: Ground) -> None:
+    specimen, tally = make(ground), Tally()
+    ledger = (specimen.closed / "ledger.jsonl").read_bytes()
+    words = sorted(set(re.findall(rb'"[a-z_.]+":', ledger)))
+    assert len(words) > 20
+    for word in words:
+        case = specimen.copy()
+        (case.folder / "ledger.jsonl").write_bytes(ledger.replace(word, word.replace(b'":', b'~":')))
+        gone_on(specimen, case, tally, FOUND, word.decode())
+    assert tally.wrong == []
+
+
 # ---- the tally is not blind
 
 
@@ -104,6 +118,14 @@ def test_an_exit_code_that_is_not_the_true_one() -> None:
 
 def test_no_try_is_no_proof() -> None:
     assert not Tally().good
+
+
+def test_what_raises_is_wrong_and_ends_no_campaign() -> None:
+    tally = Tally()
+    with tally.surviving("x"):
+        _ = dict[str, int]()["next_seq"]
+    assert tally.wrong == ["x: KeyError: 'next_seq'"]
+    assert not tally.good
 
 
 def test_batches_can_be_made_again_and_never_share_a_number() -> None:
@@ -157,7 +179,6 @@ def test_short_writes_are_gone_on_with(ground: Ground) -> None:
     assert modules.calls > 1_000
 
 
-def test_a_life_that_breaks_is_told(ground: Ground, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_life_that_breaks_is_told(ground: Ground) -> None:
     with pytest.raises(NurseryError, match="ended with 3"):
         lines(ground.nursery, ground.folder / "a\0b", ground.owner, Fault(OFF))
-    assert "null byte" in capfd.readouterr().err
