@@ -35,10 +35,6 @@ from agent.publisher import Publisher
 from agent.shell import TICK_NS, Shell, Ticker
 from agent.tokens import load_private_key
 
-VERDICT_NS = 1_000_000_000
-"""`reflex` answers a command in well under a millisecond; after a second it will not."""
-TOGETHER = frozenset({"resume", "reinstate", "retire", "maintenance"})
-"""Commands that take effect in both channels or in none: `reflex` judges first."""
 _STACK_BYTES = 1 << 20
 """Stack of the client's connecting thread: the default of 8 MiB would be locked into memory whole."""
 

@@ -287,9 +287,3 @@ def permit_fields(
 def own_response(state: State) -> Response:
     """The worst response this channel demands by itself, leaving out what it only mirrors."""
     return max((c.response for c in state.causes if c.key != PEER_STOP), default=Response.NONE)
-
-
-def own_clear(state: State) -> Clear:
-    """The strictest clear condition among this channel's own stops: what ends its stop."""
-    stops = (c.clear for c in state.causes if c.key != PEER_STOP and c.response.stops)
-    return max(stops, default=Clear.AUTO)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from agent.core.causes import MS, PEER_STOP, Clear
-from agent.core.machine import PermitFields, State, own_clear, own_response, permit_fields, step
+from agent.core.machine import PermitFields, State, own_response, permit_fields, step
 from agent.core.responses import Response
 from tests.core.factories import BEFORE, NOW_NS, SS1_NS, cause, inputs, small_plan, stopped, take, true
 
@@ -109,9 +109,7 @@ def test_what_a_channel_only_mirrors_is_not_its_own() -> None:
         cause("suspended", response=Response.WARN, clear=Clear.REEVALUATION),
     )
     assert own_response(state) == HOLD
-    assert own_clear(state) == Clear.RESET_AND_RESUME
 
 
 def test_a_channel_that_demands_nothing_says_so() -> None:
     assert own_response(stopped(cause(PEER_STOP))) == Response.NONE
-    assert own_clear(stopped(cause(PEER_STOP))) == Clear.AUTO
