@@ -111,6 +111,7 @@ class MqttLink:
         self._task: asyncio.Task[None] | None = None
         self._publishing: set[asyncio.Task[None]] = set()
         self._deaf = False
+        self._closing = False
 
     def start(self) -> None:
         """Begins to connect."""
@@ -122,6 +123,7 @@ class MqttLink:
 
         The broker then does not send the will, so the caller has published its own farewell.
         """
+        self._closing = True
         tasks = [*self._publishing, *([self._task] if self._task is not None else [])]
         for task in tasks:
             task.cancel()
@@ -166,6 +168,7 @@ class MqttLink:
         wait_s = 0.2
         while True:
             why = await self._connection()
+            self._heed_the_end()
             if self.connected:
                 wait_s = 0.2
             self.connected, self._client = False, None
@@ -175,6 +178,15 @@ class MqttLink:
             gc.collect()
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, 5.0)
+
+    def _heed_the_end(self) -> None:
+        """Raises the CancelledError that `close` asked for, wherever the client may have lost it.
+
+        It waits in `asyncio.wait_for`, and that of Python 3.11 drops a cancellation which comes in the turn
+        of the answer it waits for: the link would be kept up, and `close` would wait for its end for ever.
+        """
+        if self._closing:
+            raise asyncio.CancelledError
 
     def _give_up(self) -> None:
         """What waits for an acknowledgement on a connection that ended would keep its place in vain."""
@@ -196,7 +208,9 @@ class MqttLink:
     async def _use(self, client: "_Client") -> str:
         try:
             async with client:
+                self._heed_the_end()
                 codes = await client.subscribe([(topic, 1) for topic in self._topics])
+                self._heed_the_end()
                 refused = [topic for topic, code in zip(self._topics, codes, strict=False) if _refused(code)]
                 if refused:
                     # A link on which no stop can arrive is none.

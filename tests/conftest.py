@@ -1,6 +1,7 @@
 """What every test may use: a short run folder; and the evidence that CI asks for."""
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,14 @@ def run_dir() -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix="w", dir="/tmp"))
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def obeys_sigint() -> Iterator[None]:
+    """As at a terminal: what a shell puts in the background is deaf to SIGINT, and so are its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session", autouse=True)
