@@ -1,7 +1,8 @@
 """`warden run --simulate`: every device of the plan replaced by its simulator, and a panel to act on them.
 
 On a terminal the panel is shown and takes keys; elsewhere it takes the same words line by line on standard
-input (`press estop`, `vary front_range 0.4`, `quit`).
+input (`press estop`, `vary front_range 0.4`, `quit`). Either way it writes the panel's file again and again:
+a panel that died, hangs or was suspended is a far end that is silent, and the robot stops.
 """
 
 import os
@@ -9,7 +10,7 @@ import sys
 import termios
 import tty
 from asyncio import AbstractEventLoop
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,10 +20,13 @@ from rich.table import Table
 
 from agent.core.plan import DeviceSpec, Plan
 from agent.status import gather
+from drivers.registry import check_settings
 from drivers.sim import panel
 from drivers.sim.state import ACTS, SimState, act
 
 REFRESH_S = 0.25
+START_VALUE = 1.0
+"""What every quantity reads at the start, in its own unit."""
 STEP = 0.05
 """One key press changes a quantity by so much of its magnitude."""
 
@@ -34,22 +38,22 @@ def panel_path(plan: Plan) -> Path:
 
 def simulated(plan: Plan) -> Plan:
     """The plan with every device replaced; conditions, times and rights stay what they are."""
-    path = str(panel_path(plan))
+    path = {"panel": str(panel_path(plan))}
+    contact = {**path, "value": START_VALUE}
+    quantity = {**contact, "quantity": "value"}
     inputs = {
-        name: replace(
-            spec,
-            device=DeviceSpec(
-                "sim",
-                {"panel": path, "script": [], "quantity": None if spec.contact else "value", "value": 1.0},
-            ),
-        )
+        name: replace(spec, device=_sim("input", contact if spec.contact else quantity))
         for name, spec in plan.inputs.items()
     }
     outputs = {
-        name: replace(spec, device=DeviceSpec("sim", {"panel": path, "script": [], "relay": number}))
+        name: replace(spec, device=_sim("output", {**path, "relay": number}))
         for number, (name, spec) in enumerate(plan.outputs.items())
     }
     return replace(plan, inputs=inputs, outputs=outputs)
+
+
+def _sim(role: str, settings: Mapping[str, object]) -> DeviceSpec:
+    return DeviceSpec("sim", check_settings("sim", role, settings))
 
 
 class Controls:
@@ -58,10 +62,14 @@ class Controls:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.quantities = {name for name, spec in plan.inputs.items() if not spec.contact}
-        self.states = {name: SimState(value=1.0) for name in (*plan.inputs, *plan.outputs)}
+        self.states = {name: SimState(value=START_VALUE) for name in (*plan.inputs, *plan.outputs)}
         self._path = panel_path(plan)
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        self._write()
+        self.beat()
+
+    def beat(self) -> None:
+        """Says how everything is, as it must again and again for the devices to go on believing it."""
+        panel.write(self._path, self.states)
 
     def do(self, word: str, name: str, value: float = 0.0) -> str:
         """One act; what was wrong with it, or an empty string."""
@@ -70,7 +78,7 @@ class Controls:
         if word not in ACTS:
             return f"{word!r}: known are {', '.join(ACTS)}, quit"
         self.states[name] = act(self.states[name], word, value)
-        self._write()
+        self.beat()
         return ""
 
     def line(self, text: str) -> str:
@@ -84,15 +92,35 @@ class Controls:
             return f"{words[2]!r} is no number"
         return self.do(words[0], words[1], value)
 
-    def _write(self) -> None:
-        panel.write(self._path, self.states)
-
 
 def attach(loop: AbstractEventLoop, controls: Controls, end: Callable[[], None]) -> Callable[[], None]:
     """Takes a person's acts from standard input until `end`; gives what to call at the end."""
-    if sys.stdin.isatty() and sys.stdout.isatty():
-        return _Keys(loop, controls, end).close
-    return _Lines(loop, controls, end).close
+    screen = sys.stdin.isatty() and sys.stdout.isatty()
+    parts = _Beats(loop, controls), (_Keys if screen else _Lines)(loop, controls, end)
+
+    def detach() -> None:
+        for part in parts:
+            part.close()
+
+    return detach
+
+
+class _Beats:
+    """The panel's beats, for as long as this loop turns, whether or not anybody can say anything."""
+
+    def __init__(self, loop: AbstractEventLoop, controls: Controls) -> None:
+        self._loop = loop
+        self._controls = controls
+        self._timer = loop.call_later(panel.BEAT_S, self._turn)
+
+    def _turn(self) -> None:
+        # First the next one: a disk that is full for a moment must not be the last beat.
+        self._timer = self._loop.call_later(panel.BEAT_S, self._turn)
+        self._controls.beat()
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._timer.cancel()
 
 
 class _Lines:

@@ -3,6 +3,7 @@
 import os
 import pty
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -70,6 +71,12 @@ def test_words_from_a_pipe(site: Site) -> None:
         assert "no number" in say("vary estop x")
         assert say("hello").startswith("say:")
         assert say("heal estop") == "done"
+        assert not any(cause.startswith("input_stale") for cause in stops(site)), (
+            "the panel is heard all the time"
+        )
+        process.send_signal(signal.SIGSTOP)
+        block_until(lambda: {"input_stale:estop", "output_fault:relay_a"} <= set(stops(site)))
+        process.send_signal(signal.SIGCONT)
         process.stdin.write(b"quit\n")
         process.stdin.flush()
         assert process.wait(20) == 0

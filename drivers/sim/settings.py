@@ -36,6 +36,13 @@ class Settings(BaseModel):
         description=f"What happens by itself: at_s (seconds after the start), do ({', '.join(ACTS)}), value.",
         json_schema_extra={"format": "a list of tables {at_s, do, value}, at most 1000"},
     )
+    stale_ms: int = Field(
+        default=1000,
+        ge=20,
+        le=10_000,
+        description="Silence of the panel after which nothing is known any more, milliseconds; without a"
+        " panel, time without a tick.",
+    )
 
 
 class InputSettings(Settings):

@@ -10,9 +10,10 @@ from agent.core.readings import Quality
 class SimState:
     """One input or output.
 
-    `pressed`: a contact's device is worked. `cut_a`, `cut_b`: the wire of that contact is broken.
-    `welded_a`, `welded_b`: that contact stays closed. `silent`: nothing comes. `faulty`: it says that it is
-    broken. `value`: of a quantity, in its unit. `jammed`: an output's relay does not move any more.
+    `pressed`: a contact's device is worked. `cut_a`, `cut_b`: the wire of that contact is broken; of a relay,
+    either one opens it. `welded_a`, `welded_b`: that contact stays closed; of a relay, either one closes it.
+    `silent`: nothing comes. `faulty`: it says that it is broken. `value`: of a quantity, in its unit.
+    `jammed`: an output's relay does not move any more.
     """
 
     pressed: bool = False
@@ -31,6 +32,12 @@ class SimState:
         closed_a = self.welded_a or not self.pressed
         closed_b = self.welded_b or not self.pressed
         return closed_a and not self.cut_a, closed_b and not self.cut_b
+
+    def relay(self, *, coil: bool, before: bool) -> bool:
+        """Where an output's relay is, by its coil and where it was `before`; True = closed (energised)."""
+        if self.jammed:
+            return before
+        return (coil or self.welded_a or self.welded_b) and not (self.cut_a or self.cut_b)
 
     @property
     def quality(self) -> Quality:

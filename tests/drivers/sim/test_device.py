@@ -1,27 +1,61 @@
-"""The simulated device: script, panel, relays; and what no panel file may do to it."""
+"""The simulated device: the rules of all drivers; script, panel, relays; what no panel file may do to it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.core.readings import Quality
+from agent.core.readings import NEVER_READ, Quality
 from drivers.registry import Wanted, check_settings
 from drivers.sim import panel
 from drivers.sim.device import Sim
 from drivers.sim.state import ACTS, SimState, act, from_json, to_json
 from tests.drivers.hosts import FakeHost
+from tests.drivers.rules import InputRig, InputRules, OutputRig, OutputRules, Traits
+from tests.drivers.sim.rig import PanelRig
 
 
-def sim(host: FakeHost, path: Path | None = None, *, script: list[Mapping[str, object]] | None = None) -> Sim:
-    given = {"panel": str(path)} if path else {}
-    contact = check_settings("sim", "input", {**given, "script": script or []})
-    quantity = check_settings("sim", "input", {**given, "quantity": "range_m", "value": 2.5})
-    relay = check_settings("sim", "output", given)
+class TestAsInput(InputRules):
+    """The panel is looked at, at each tick."""
+
+    traits = Traits(descriptor=False)
+
+    @pytest.fixture
+    def rig(self, tmp_path: Path) -> Iterator[InputRig]:
+        rig = PanelRig(tmp_path)
+        yield rig
+        rig.release()
+
+
+class TestAsOutput(OutputRules):
+    traits = Traits(descriptor=False)
+
+    @pytest.fixture
+    def rig(self, tmp_path: Path) -> Iterator[OutputRig]:
+        rig = PanelRig(tmp_path)
+        yield rig
+        rig.release()
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[PanelRig]:
+    rig = PanelRig(tmp_path)
+    yield rig
+    rig.release()
+
+
+# --------------------------------------------------------------------------------- the script, and no panel
+
+
+def sim(host: FakeHost, *, script: list[Mapping[str, object]] | None = None) -> Sim:
+    contact = check_settings("sim", "input", {"script": script or [], "stale_ms": 100})
+    quantity = check_settings("sim", "input", {"quantity": "range_m", "value": 2.5})
+    relay = check_settings("sim", "output", {})
     inputs = [Wanted("estop", contact), Wanted("range", quantity)]
-    return Sim(str(path), inputs, [Wanted("relay", relay)], host)
+    return Sim("", inputs, [Wanted("relay", relay)], host)
 
 
 @pytest.fixture
@@ -29,7 +63,7 @@ def host() -> FakeHost:
     return FakeHost()
 
 
-def test_it_is_stale_until_opened_and_after_closing(host: FakeHost) -> None:
+def test_without_a_panel_it_is_there_from_the_opening_on_until_it_is_closed(host: FakeHost) -> None:
     device = sim(host)
     assert device.reading("estop", host.time_ns).quality is Quality.STALE
     device.open()
@@ -42,6 +76,16 @@ def test_it_is_stale_until_opened_and_after_closing(host: FakeHost) -> None:
     assert device.readback("relay", host.time_ns) is None
 
 
+def test_without_a_panel_each_tick_is_its_word(host: FakeHost) -> None:
+    device = sim(host)
+    device.open()
+    host.tick(device, 5_000)
+    assert host.quality(device, "estop") is Quality.GOOD
+    host.pass_ms(100)
+    assert host.quality(device, "estop") is Quality.STALE
+    assert host.quality(device, "range") is Quality.GOOD, "each has a bound of its own"
+
+
 def test_a_script_plays_at_its_times_and_tells_each_change_once(host: FakeHost) -> None:
     script: list[Mapping[str, object]] = [
         {"at_s": 1.0, "do": "press"},
@@ -52,48 +96,90 @@ def test_a_script_plays_at_its_times_and_tells_each_change_once(host: FakeHost) 
     device = sim(host, script=script)
     device.open()
     seen = []
-    for _ in range(45):
-        host.pass_ms(100)
+    for _ in range(90):
+        host.pass_ms(50)
         device.tick(host.time_ns)
         reading = device.reading("estop", host.time_ns)
         seen.append((reading.value, reading.second, reading.quality))
-    assert seen[8] == (True, True, Quality.GOOD)
-    assert seen[9] == (False, False, Quality.GOOD)
-    assert seen[19] == (True, True, Quality.GOOD)
-    assert seen[29] == (True, False, Quality.GOOD)
-    assert seen[39] == (True, False, Quality.STALE)
+    assert seen[18] == (True, True, Quality.GOOD)
+    assert seen[19] == (False, False, Quality.GOOD)
+    assert seen[39] == (True, True, Quality.GOOD)
+    assert seen[59] == (True, False, Quality.GOOD)
+    assert seen[79] == (True, False, Quality.STALE)
     assert host.changes == len(script)
 
 
-def test_a_relay_follows_its_order_unless_it_is_jammed(host: FakeHost, tmp_path: Path) -> None:
-    path = tmp_path / "panel.json"
-    device = sim(host, path)
-    device.open()
-    device.order("relay", True, host.time_ns)
-    assert device.readback("relay", host.time_ns) is True
-    panel.write(path, {"relay": SimState(jammed=True)})
-    device.tick(host.time_ns)
-    device.order("relay", False, host.time_ns)
-    assert device.readback("relay", host.time_ns) is True
-    panel.write(path, {"relay": SimState()})
-    device.tick(host.time_ns)
-    device.order("relay", False, host.time_ns)
-    assert device.readback("relay", host.time_ns) is False
+# ------------------------------------------------------------------------------------------------ the relay
 
 
-def test_the_panel_is_read_when_it_was_replaced_and_told_at_once(host: FakeHost, tmp_path: Path) -> None:
-    path = tmp_path / "panel.json"
-    device = sim(host, path)
-    device.open()
-    panel.write(
-        path, {"estop": SimState(pressed=True), "range": SimState(value=0.25), "stranger": SimState()}
-    )
-    device.tick(host.time_ns)
-    assert device.reading("estop", host.time_ns).value is False
-    assert device.reading("range", host.time_ns).value == 0.25
-    assert host.changes == 1
-    device.tick(host.time_ns)
-    assert (host.changes, device.counters["panel_read"]) == (1, 1)
+def test_a_relay_moves_with_the_tick_after_its_order(rig: PanelRig) -> None:
+    rig.start()
+    rig.device.order("relay_a", True, rig.host.time_ns)
+    assert rig.readback() is False
+    rig.tick()
+    assert rig.readback() is True
+    rig.device.order("relay_a", False, rig.host.time_ns)
+    assert rig.readback() is True
+    rig.tick()
+    assert rig.readback() is False
+
+
+def test_a_jammed_relay_stays_where_it_is(rig: PanelRig) -> None:
+    rig.start()
+    rig.device.order("relay_a", True, rig.host.time_ns)
+    rig.word(("heal", "relay_a"))
+    rig.word(("jam", "relay_a"))
+    rig.device.order("relay_a", False, rig.host.time_ns)
+    rig.tick()
+    assert rig.readback() is True
+    rig.word(("heal", "relay_a"))
+    assert rig.readback() is False
+
+
+@pytest.mark.parametrize(("word", "energised"), [("weld_a", True), ("weld_b", True), ("cut_a", False)])
+def test_a_relay_can_be_other_than_it_was_told(rig: PanelRig, word: str, energised: bool) -> None:
+    rig.start()
+    rig.device.order("relay_a", not energised, rig.host.time_ns)
+    rig.word((word, "relay_a"))
+    assert rig.readback() is energised
+
+
+@pytest.mark.parametrize("word", ["silence", "break"])
+def test_a_relay_that_does_not_answer_is_not_known(rig: PanelRig, word: str) -> None:
+    rig.start()
+    rig.word((word, "relay_a"))
+    assert rig.readback() is None
+
+
+# ------------------------------------------------------------------------------------------------ the panel
+
+
+def test_a_file_that_a_dead_panel_left_behind_is_not_believed(rig: PanelRig) -> None:
+    rig.device.open()
+    rig.host.tick(rig.device, 5_000)
+    assert rig.reading() == replace(NEVER_READ, detail="the panel has not spoken yet")
+    rig.word()
+    assert rig.reading().quality is Quality.GOOD
+
+
+def test_two_words_within_a_tick_of_the_kernel_s_clock_are_two(rig: PanelRig) -> None:
+    """Its files change places, and a coarse time stamp alone would make the third one look like the first."""
+    rig.start()
+    stamps = set()
+    for _ in range(50):
+        rig.controls.beat()
+        stamps.add(panel.stamp(rig.path))
+    assert len(stamps) == 50
+
+
+def test_the_panel_is_heard_when_it_speaks_and_only_then(rig: PanelRig) -> None:
+    rig.start()
+    told = rig.device.counters["panel_read"]
+    rig.tick()
+    assert rig.device.counters["panel_read"] == told
+    panel.write(rig.path, {"estop": SimState(pressed=True), "stranger": SimState()})
+    rig.tick()
+    assert (rig.reading().value, rig.device.counters["panel_read"]) == (False, told + 1)
 
 
 @pytest.mark.parametrize(
@@ -110,21 +196,16 @@ def test_the_panel_is_read_when_it_was_replaced_and_told_at_once(host: FakeHost,
         b'{"range":{"value":1e999}}',
     ],
 )
-def test_a_panel_that_cannot_be_used_changes_nothing_and_is_told(
-    host: FakeHost, tmp_path: Path, content: bytes
-) -> None:
-    path = tmp_path / "panel.json"
-    device = sim(host, path)
-    device.open()
-    panel.write(path, {"estop": SimState(pressed=True)})
-    device.tick(host.time_ns)
-    new = tmp_path / "bad"
+def test_a_panel_that_cannot_be_used_changes_nothing_and_is_told(rig: PanelRig, content: bytes) -> None:
+    rig.start()
+    rig.show(closed=False)
+    new = rig.path.with_suffix(".bad")
     new.write_bytes(content)
-    new.replace(path)
-    device.tick(host.time_ns)
-    assert device.reading("estop", host.time_ns).value is False
-    assert device.counters["panel_bad"] == 1
-    assert [source for source, _ in host.bad] == [device.name]
+    new.replace(rig.path)
+    rig.tick()
+    assert rig.reading().value is False
+    assert rig.device.counters["panel_bad"] == 1
+    assert [source for source, _ in rig.host.bad] == [rig.device.name]
 
 
 def test_a_name_it_was_not_given_is_a_mistake_of_the_program(host: FakeHost) -> None:
@@ -156,6 +237,19 @@ def test_heal_undoes_every_act(state: SimState, word: str, value: float) -> None
     assert healed.contacts == (True, True)
     assert healed.quality is Quality.GOOD
     assert not healed.jammed
+
+
+@given(states, st.booleans(), st.booleans())
+def test_a_relay_follows_its_coil_unless_something_is_done_to_it(
+    state: SimState, coil: bool, before: bool
+) -> None:
+    is_at = state.relay(coil=coil, before=before)
+    if state.jammed:
+        assert is_at is before
+    elif state.cut_a or state.cut_b:
+        assert is_at is False
+    else:
+        assert is_at is (coil or state.welded_a or state.welded_b)
 
 
 @given(states)
