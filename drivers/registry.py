@@ -1,18 +1,19 @@
-"""The one table of drivers, and what is done with it: check a plan's entries, build its devices.
+"""What is done with the one table of drivers: check a plan's entries, build its devices.
 
 Settings models (pydantic) and devices (pyserial) are imported only where they are used, so that `reflex` runs
 without pydantic: what `warden check` has validated is handed over as plain data.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeAlias, TypedDict
+from typing import Any, Final, TypeAlias, TypedDict
 
 from agent.core.plan import DeviceSpec
 from drivers.base import Device, DriverError, Host, SettingsError
+from drivers.table import DRIVERS, INPUT, OUTPUT, DriverKind, Factory, RoleEntry, Settings, Wanted
 
 __all__ = [
     "DRIVERS",
@@ -30,180 +31,15 @@ __all__ = [
     "describe",
     "device_names",
     "device_path",
+    "real_path",
     "row_of",
 ]
 
 ENTRY_POINTS: Final = "robot_warden.drivers"
 """Where a third party's package adds a kind: the name is the kind, the object a `DriverKind`."""
-INPUT: Final = "input"
-OUTPUT: Final = "output"
 
-Settings: TypeAlias = Mapping[str, object]
 Specs: TypeAlias = Mapping[str, DeviceSpec]
 """Name in the plan -> driver and checked settings."""
-
-
-class Wanted(NamedTuple):
-    """One input or output of the plan as its device gets it: checked, JSON-able settings."""
-
-    name: str
-    settings: Settings
-
-
-Factory: TypeAlias = Callable[[str, Sequence[Wanted], Sequence[Wanted], Host], Device]
-"""(path, inputs, outputs, host) -> device, not yet opened."""
-
-
-@dataclass(frozen=True, slots=True)
-class RoleEntry:
-    """How a kind serves as input or as output."""
-
-    model: str
-    """Settings model, "module:name"."""
-    line: str
-    """The line on the device that an entry occupies, formatted with its settings."""
-
-
-@dataclass(frozen=True, slots=True)
-class DriverKind:
-    """One row of the table."""
-
-    kind: str
-    summary: str
-    roles: Mapping[str, RoleEntry]
-    path_key: str
-    """The setting that holds the path of the device; entries with one kind and path are one device. "" for a
-    kind without any."""
-    shared_keys: tuple[str, ...]
-    """Settings on which all entries of one device must agree."""
-    factory: Factory | None
-    """None: a plan may name the kind, but this version cannot build it."""
-    exclusive: bool = True
-    """One process opens the device for itself; False where two may hold different lines of it."""
-    network_keys: tuple[str, ...] = ()
-    """The settings that say where the device is when its path is empty: address, port."""
-
-
-def _serial_node(path: str, inputs: Sequence[Wanted], outputs: Sequence[Wanted], host: Host) -> Device:
-    from drivers.serial_node.device import build
-
-    return build(path, inputs, outputs, host)
-
-
-def _gpio(path: str, inputs: Sequence[Wanted], outputs: Sequence[Wanted], host: Host) -> Device:
-    from drivers.gpio.wiring import build
-
-    return build(path, inputs, outputs, host)
-
-
-def _serial_contact(path: str, inputs: Sequence[Wanted], outputs: Sequence[Wanted], host: Host) -> Device:
-    from drivers.serial_contact.device import build
-
-    return build(path, inputs, outputs, host)
-
-
-def _vsc(path: str, inputs: Sequence[Wanted], _outputs: Sequence[Wanted], host: Host) -> Device:
-    from drivers.vsc.device import build
-
-    return build(path, inputs, host)
-
-
-def _sim(path: str, inputs: Sequence[Wanted], outputs: Sequence[Wanted], host: Host) -> Device:
-    from drivers.sim.device import Sim
-
-    return Sim(path, inputs, outputs, host)
-
-
-def _modbus(path: str, inputs: Sequence[Wanted], _outputs: Sequence[Wanted], host: Host) -> Device:
-    from drivers.modbus.device import build
-
-    return build(path, inputs, host)
-
-
-def _robot_link(_path: str, inputs: Sequence[Wanted], _outputs: Sequence[Wanted], host: Host) -> Device:
-    from drivers.telemetry.device import build
-
-    return build(inputs, host)
-
-
-DRIVERS: Mapping[str, DriverKind] = {
-    row.kind: row
-    for row in (
-        DriverKind(
-            kind="serial_node",
-            summary="Safety node on a serial line: 16 two-channel contacts and a relay (PROTOCOL 4)",
-            roles={
-                INPUT: RoleEntry("drivers.serial_node.settings:InputSettings", "bit {bit}"),
-                OUTPUT: RoleEntry("drivers.serial_node.settings:OutputSettings", "relay"),
-            },
-            path_key="port",
-            shared_keys=("baud",),
-            factory=_serial_node,
-        ),
-        DriverKind(
-            kind="serial_contact",
-            summary="Two contacts and a relay drive on the modem lines of a serial port (PROTOCOL 4)",
-            roles={
-                INPUT: RoleEntry("drivers.serial_contact.settings:InputSettings", "CTS and DSR"),
-                OUTPUT: RoleEntry("drivers.serial_contact.settings:OutputSettings", "RTS"),
-            },
-            path_key="port",
-            shared_keys=(),
-            factory=_serial_contact,
-        ),
-        DriverKind(
-            kind="vsc",
-            summary="Wireless e-stop: a vehicle safety controller on a serial line (PROTOCOL 4)",
-            roles={INPUT: RoleEntry("drivers.vsc.settings:InputSettings", "stop")},
-            path_key="port",
-            shared_keys=(),
-            factory=_vsc,
-        ),
-        DriverKind(
-            kind="sim",
-            summary="Simulated contacts, quantities and relays, for trying a plan without hardware",
-            roles={
-                INPUT: RoleEntry("drivers.sim.settings:InputSettings", "input"),
-                OUTPUT: RoleEntry("drivers.sim.settings:OutputSettings", "relay {relay}"),
-            },
-            path_key="panel",
-            shared_keys=(),
-            factory=_sim,
-            exclusive=False,
-        ),
-        DriverKind(
-            kind="gpio",
-            summary="Lines of a GPIO chip: one- or two-channel contacts, relay lines, pulse trains",
-            roles={
-                INPUT: RoleEntry("drivers.gpio.settings:InputSettings", "line {line}"),
-                OUTPUT: RoleEntry("drivers.gpio.settings:OutputSettings", "line {line}"),
-            },
-            path_key="chip",
-            shared_keys=("label",),
-            factory=_gpio,
-            exclusive=False,
-        ),
-        DriverKind(
-            kind="modbus",
-            summary="Registers or bits of sensors on a Modbus line, serial (RTU) or TCP",
-            roles={
-                INPUT: RoleEntry("drivers.modbus.settings:InputSettings", "unit {unit} register {register}")
-            },
-            path_key="port",
-            shared_keys=("baud", "parity"),
-            factory=_modbus,
-            network_keys=("host", "tcp_port"),
-        ),
-        DriverKind(
-            kind="robot_link",
-            summary="What the robot's own software tells over the robot link (PROTOCOL 2)",
-            roles={INPUT: RoleEntry("drivers.telemetry.settings:InputSettings", "telemetry {key}")},
-            path_key="",
-            shared_keys=(),
-            factory=_robot_link,
-        ),
-    )
-}
 
 
 # ------------------------------------------------------------------------------------ one entry of a plan
@@ -232,8 +68,12 @@ def address(kind: str, role: str, settings: Settings) -> str:
 
     Links are followed where they exist, so that one relay under two names is seen to be one.
     """
-    row = row_of(kind)
-    return f"{_real_path(row, settings)} {_role(row, role).line.format(**settings)}".lstrip()
+    return f"{real_path(kind, settings)} {_role(row_of(kind), role).line.format(**settings)}".lstrip()
+
+
+def real_path(kind: str, settings: Settings) -> str:
+    """Where the device really is, links followed: "/dev/ttyUSB0"; "" for a kind without any place."""
+    return _real_path(row_of(kind), settings)
 
 
 def device_path(kind: str, settings: Settings) -> str | None:

@@ -19,6 +19,7 @@ from agent.config.recording import check_recorder, check_recorder_files
 from agent.core.causes import EVENTS, FIXED_CLEAR, Clear, built_in_rows, floors
 from agent.core.plan import Plan
 from agent.core.responses import by_label
+from drivers.usb import SYSFS
 
 MAX_PLAN_BYTES = 1 << 20
 """A plan is written and reviewed by people (clause 5.2(a)); a megabyte is no plan."""
@@ -28,12 +29,14 @@ MAX_LEVELS = 8
 """The deepest a plan goes is five: a number in a corner of `envelope.area`."""
 
 
-def load_plan(path: Path, *, offline: bool = False, module: str = "", simulate: bool = False) -> Plan:
+def load_plan(
+    path: Path, *, offline: bool = False, module: str = "", simulate: bool = False, sysfs: Path = SYSFS
+) -> Plan:
     """The checked plan. Raises ConfigError with every problem found.
 
     `offline`: leave out what can only be known on the robot: ports, key files, users. `module`: look only at
     the ports and files that this module opens; under users of their own, one cannot read another's keys.
-    `simulate`: no device is opened, so none need be there.
+    `simulate`: no device is opened, so none need be there. `sysfs`: where the kernel tells which is which.
     """
     raw = _read(path)
     model = _parse(path, raw)
@@ -43,7 +46,8 @@ def load_plan(path: Path, *, offline: bool = False, module: str = "", simulate: 
     problems += [*_check_remote(model), *check_recorder(model)]
     if not offline:
         opened = [entry for entry in entries if module in ("", entry.channel)]
-        problems += [*([] if simulate else check_present(opened)), *_check_files(model, path.parent, module)]
+        problems += [] if simulate else check_present(opened, sysfs)
+        problems += _check_files(model, path.parent, module)
         if module in ("", "recorder"):
             problems += check_recorder_files(model, path.parent)
     if problems:

@@ -8,6 +8,8 @@ from pathlib import Path
 from agent.config.errors import Problem
 from agent.config.model import PlanModel
 from drivers import registry
+from drivers.claims import Taken, claims_of, clashes
+from drivers.usb import mismatch, number_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +48,22 @@ def _given(model: PlanModel) -> Iterator[tuple[str, str, str, str, dict[str, obj
 
 def check_together(entries: list[Entry]) -> Iterator[Problem]:
     """One line takes one output, and one device belongs to one channel: the two fail separately (5.5(b))."""
-    lines: dict[str, str] = {}
+    ordered = sorted(entries, key=lambda entry: entry.role)  # inputs first: an output never takes one's line
     devices: dict[str, Entry] = {}
-    for entry in sorted(entries, key=lambda entry: entry.role):  # inputs first; several may share a line
-        line = registry.address(entry.driver, entry.role, entry.settings)
-        if entry.role == "output" and line in lines:
-            yield Problem(entry.key, f"same line as {lines[line]}: {line}; one line takes one output")
-        lines.setdefault(line, entry.key)
+    for address, first, second, why in clashes([taken for entry in ordered for taken in _taken(entry)]):
+        yield Problem(second.key, f"same line as {first.key}: {address}; {why}")
+    for entry in ordered:
         row = registry.row_of(entry.driver)
         path = registry.device_path(entry.driver, entry.settings)
         if path is not None:
-            first = devices.setdefault(os.path.realpath(path), entry)
-            yield from _check_shared(first, entry, path, row)
+            first_entry = devices.setdefault(os.path.realpath(path), entry)
+            yield from _check_shared(first_entry, entry, path, row)
+
+
+def _taken(entry: Entry) -> Iterator[tuple[str, Taken]]:
+    place = registry.real_path(entry.driver, entry.settings)
+    for claim in claims_of(registry.row_of(entry.driver), entry.role, entry.settings):
+        yield f"{place} {claim.line}".lstrip(), Taken(entry.key, entry.channel, claim)
 
 
 def _check_shared(first: Entry, entry: Entry, path: str, row: registry.DriverKind) -> Iterator[Problem]:
@@ -71,12 +77,13 @@ def _check_shared(first: Entry, entry: Entry, path: str, row: registry.DriverKin
     for key in row.shared_keys:
         if entry.settings[key] != first.settings[key]:
             yield Problem(
-                f"{entry.key}.{key}", f"must be {first.settings[key]} as in {first.key}: they are one device"
+                f"{entry.key}.{key}",
+                f"must be {first.settings[key]!r} as in {first.key}: they are one device",
             )
 
 
-def check_present(entries: list[Entry]) -> Iterator[Problem]:
-    """What only the robot can know: that the devices are there."""
+def check_present(entries: list[Entry], sysfs: Path) -> Iterator[Problem]:
+    """What only the robot can know: that the devices are there, and are those that the plan means."""
     for entry in entries:
         path = registry.device_path(entry.driver, entry.settings)
         if registry.row_of(entry.driver).factory is None:
@@ -84,6 +91,17 @@ def check_present(entries: list[Entry]) -> Iterator[Problem]:
         elif path is not None and not _is_there(path):
             where = registry.row_of(entry.driver).path_key
             yield Problem(f"{entry.key}.{where}", f"{path} does not exist")
+        elif path is not None:
+            yield from _check_identity(entry, path, sysfs)
+
+
+def _check_identity(entry: Entry, path: str, sysfs: Path) -> Iterator[Problem]:
+    """That the device at the path is the one whose USB serial number the plan gives, where it gives one."""
+    key = registry.row_of(entry.driver).identity_key
+    expected = str(entry.settings[key]) if key else ""
+    found = number_at(path, sysfs) if expected else ""
+    if found != expected:
+        yield Problem(f"{entry.key}.{key}", f"{mismatch(expected, found)} behind {path}")
 
 
 def _is_there(path: str) -> bool:

@@ -15,7 +15,7 @@ from drivers.modbus.codec import (
     Answer,
     Read,
 )
-from drivers.registry import Settings
+from drivers.table import Settings
 
 MS: Final = 1_000_000
 

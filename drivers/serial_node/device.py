@@ -5,13 +5,16 @@ frame that shows something else, so that a contact that opens and closes again w
 Nothing is decided here. Age is judged when a reading is asked for, so silence needs no timer.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Final, cast
 
 from agent.core.readings import NEVER_READ, Quality, Reading
+from drivers import usb
 from drivers.base import Host
 from drivers.registry import Wanted
 from drivers.serial_line import LineError, SerialLine
@@ -37,6 +40,7 @@ _COUNTERS: Final = (
     "bytes_dropped",
     "writes_dropped",
     "reopens",
+    "strangers",
 )
 
 
@@ -48,21 +52,49 @@ class Contact:
     stale_ns: int
 
 
-def build(path: str, inputs: Sequence[Wanted], outputs: Sequence[Wanted], host: Host) -> "SerialNode":
+def build(
+    path: str,
+    inputs: Sequence[Wanted],
+    outputs: Sequence[Wanted],
+    host: Host,
+    sysfs: Path = usb.SYSFS,
+) -> "SerialNode":
     """The device of one port; see `registry.build_devices`, which has checked that its entries agree."""
+    first = [*inputs, *outputs][0]
     return SerialNode(
         path,
-        baud=_number([*inputs, *outputs][0], "baud"),
+        baud=_number(first, "baud"),
+        identity=Identity(cast("str", first.settings["usb_serial"]), sysfs),
         inputs={wanted.name: Contact(_number(wanted, "bit"), _stale_ns(wanted)) for wanted in inputs},
         outputs={wanted.name: _stale_ns(wanted) for wanted in outputs},
         host=host,
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which device must be behind the port: a frame of PROTOCOL 4 does not say from which node it is.
+
+    `usb_serial`: the serial number in its USB descriptors; "": any device will do. `sysfs`: where the kernel
+    tells it.
+    """
+
+    usb_serial: str = ""
+    sysfs: Path = usb.SYSFS
+
+    def problem(self, fd: int) -> str:
+        """What is wrong with the device that is open, naming the setting; "" when it is the right one."""
+        if not self.usb_serial:
+            return ""
+        found = usb.serial_number(os.fstat(fd).st_rdev, self.sysfs)
+        return "" if found == self.usb_serial else f"usb_serial {usb.mismatch(self.usb_serial, found)}"
+
+
 class SerialNode:
     """One safety node. Starts closed and de-energised, as does every port that was lost.
 
     Quality of an input: GOOD while a new frame younger than its `stale_ms` is there and reports no fault.
+    FAULT, and nothing known, while another device than the plan's is at the port; not a byte goes to it.
     Whether the node hears us (`frames_deaf` counts when not) is its relay's business, not its inputs'.
     """
 
@@ -71,6 +103,7 @@ class SerialNode:
         path: str,
         *,
         baud: int,
+        identity: Identity = Identity(),
         inputs: Mapping[str, Contact],
         outputs: Mapping[str, int],
         host: Host,
@@ -80,6 +113,7 @@ class SerialNode:
         self.counters = dict.fromkeys(_COUNTERS, 0)
         self._path = path
         self._baud = baud
+        self._identity = identity
         self._inputs = inputs
         self._outputs = outputs
         self._host = host
@@ -90,6 +124,7 @@ class SerialNode:
         self._line: SerialLine | None = None
         self._closed = False
         self._away = "not opened yet"
+        self._stranger = ""
         self._retry_ns = 0
         self._backoff_ns = BACKOFF_FIRST_NS
         self._untold = False
@@ -130,14 +165,32 @@ class SerialNode:
         try:
             line = SerialLine(self._path, self._baud)
         except LineError as error:
-            self._away = error.reason
+            self._stranger, self._away = "", error.reason
             self._wait(now_ns)
             return
+        problem = self._identity.problem(line.fileno())
+        if problem:
+            line.close()
+            self._refuse_stranger(problem, now_ns)
+            return
+        self._stranger = ""
         self._line = line
         self._away = ""
         self._midway = True
         self._torn = True  # whoever wrote here before us may have been cut short
         self._host.watch(line.fileno(), partial(self._on_readable, line))
+
+    def _refuse_stranger(self, problem: str, now_ns: int) -> None:
+        """Another device is at the port. What the right one said last is no word about what is there now."""
+        self.counters["strangers"] += 1
+        self._energise = False
+        self._ordered_seq = None
+        self._frame = None
+        if problem != self._stranger:
+            self._stranger = self._away = problem
+            self._untold = True
+            self._host.bad_input(self.name, f"another device: {problem}")
+        self._wait(now_ns)
 
     def _reconnect(self, now_ns: int) -> None:
         if now_ns < self._retry_ns:
@@ -180,6 +233,8 @@ class SerialNode:
 
     def reading(self, input_name: str, now_ns: int) -> Reading:
         contact = self._inputs[input_name]
+        if self._stranger:
+            return replace(NEVER_READ, quality=Quality.FAULT, detail=f"another device: {self._stranger}")
         if self._frame is None:
             return replace(NEVER_READ, detail=self._silence())
         quality, detail = self._quality(contact.stale_ns, self._frame.faults, now_ns)

@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from drivers.usb import SERIAL_MOST
+
 Port = Annotated[
     str,
     Field(
@@ -19,6 +21,16 @@ Baud = Annotated[
     Literal[38400, 57600, 115200, 230400, 460800, 921600],
     Field(description="Line speed, bits per second, 8N1; all entries on one port share it."),
 ]
+UsbSerial = Annotated[
+    str,
+    Field(
+        max_length=SERIAL_MOST,
+        pattern=r"^[ -~]*$",
+        description="Serial number of the USB adapter or microcontroller behind the port, as sysfs tells it:"
+        " another node at the port is refused. Empty: not looked at. All entries on one port share it.",
+        json_schema_extra={"format": f"a text of at most {SERIAL_MOST} characters"},
+    ),
+]
 StaleMs = Annotated[
     int,
     Field(ge=20, le=1000, description="Silence after which nothing is known any more, milliseconds."),
@@ -32,6 +44,7 @@ class OutputSettings(BaseModel):
 
     port: Port
     baud: Baud = 115200
+    usb_serial: UsbSerial = ""
     stale_ms: StaleMs = 50
 
 

@@ -40,8 +40,9 @@ def far_end(tmp_path: Path) -> Iterator[FarEnd]:
     end.unplug()
 
 
-def serial(port: Path) -> DeviceSpec:
-    return DeviceSpec("serial_node", check_settings("serial_node", "output", {"port": str(port)}))
+def serial(port: Path, **settings: object) -> DeviceSpec:
+    checked = check_settings("serial_node", "output", {"port": str(port), **settings})
+    return DeviceSpec("serial_node", checked)
 
 
 def gpio(chip: Path) -> DeviceSpec:
@@ -124,6 +125,13 @@ def test_a_line_that_takes_nothing_is_not_reached(far_end: FarEnd, tmp_path: Pat
 
 
 # ------------------------------------------------------------------------------------------ what is not there
+
+
+def test_another_node_than_the_plan_s_is_not_spoken_to(far_end: FarEnd, tmp_path: Path) -> None:
+    """Its relay may be another channel's, and the one that was to be dropped was not reached."""
+    outputs = {"relay_a": serial(tmp_path / "silent", usb_serial="A5069RR4")}
+    assert drop.drop(outputs, budget_s=SHORT_S) == {"relay_a": Dropped(Outcome.AWAY)}
+    assert far_end.listen(wait_ms=1) == b""
 
 
 def test_one_that_cannot_be_had_takes_no_other_along(far_end: FarEnd, tmp_path: Path) -> None:

@@ -261,7 +261,8 @@ def test_devices_are_built_without_pydantic() -> None:
         "import sys\n"
         "from agent.core.plan import DeviceSpec\n"
         "from drivers.registry import build_devices\n"
-        "settings = {'port': '/dev/ttyUSB0', 'baud': 115200, 'stale_ms': 50, 'bit': 0}\n"
+        "settings = {'port': '/dev/ttyUSB0', 'baud': 115200, 'usb_serial': '',"
+        "'stale_ms': 50, 'bit': 0}\n"
         "devices, _, _ = build_devices({'estop': DeviceSpec('serial_node', settings)}, {}, None)\n"
         "print(len(devices), 'pydantic' in sys.modules)\n"
     )

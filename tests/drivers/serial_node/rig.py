@@ -63,16 +63,23 @@ class NodeRig:
     input_name = "estop"
     output_name = "relay_a"
 
-    def __init__(self, folder: Path, **settings: int) -> None:
+    def __init__(self, folder: Path, **settings: int | str) -> None:
         self.host = FakeHost()
         self.link = folder / "node"
         self.far: FarEnd | None = FarEnd(self.link)
-        shared: Mapping[str, object] = {"port": str(self.link), "baud": 115200, "stale_ms": 50, **settings}
+        shared: Mapping[str, object] = {
+            "port": str(self.link),
+            "baud": 115200,
+            "usb_serial": "",
+            "stale_ms": 50,
+            **settings,
+        }
         self.device = build(
             str(self.link),
             [Wanted("estop", {**shared, "bit": 0}), Wanted("bumper", {**shared, "bit": 15, "stale_ms": 80})],
             [Wanted("relay_a", shared)],
             self.host,
+            folder / "sys",
         )
         self.stale_ns = int(str(shared["stale_ms"])) * MS
         self.seq = 0

@@ -11,11 +11,13 @@ def test_defaults_are_the_protocol_s() -> None:
         "port": "/dev/ttyS0",
         "bit": 0,
         "baud": 115200,
+        "usb_serial": "",
         "stale_ms": 50,
     }
     assert check_settings("serial_node", "output", {"port": "/dev/ttyS0"}) == {
         "port": "/dev/ttyS0",
         "baud": 115200,
+        "usb_serial": "",
         "stale_ms": 50,
     }
 
@@ -24,6 +26,7 @@ def test_defaults_are_the_protocol_s() -> None:
     ("key", "inside", "outside"),
     [
         ("bit", [0, 15], [-1, 16, True, "0", 1.0]),
+        ("usb_serial", ["", "A5069RR4", "x" * 126], ["x" * 127, "序", "a\nb", 5]),
         ("stale_ms", [20, 1000], [19, 1001, 50.0]),
         ("baud", [38400, 57600, 115200, 230400, 460800, 921600], [0, 9600, 19200, 115201, "115200"]),
     ],

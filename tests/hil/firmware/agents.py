@@ -62,7 +62,7 @@ class Agent:
         patch.setattr(device, "SerialLine", lambda *_: self._line)
         self._host = FakeHost()
         self._host.on_changed = self._sample
-        shared = {"port": "line", "baud": 115200, "stale_ms": STALE_MS}
+        shared = {"port": "line", "baud": 115200, "usb_serial": "", "stale_ms": STALE_MS}
         inputs = [Wanted(name, {**shared, "bit": bit}) for bit, name in enumerate(INPUTS)]
         self.device = device.build("line", inputs, [Wanted("relay", shared)], self._host)
         self._set_clock()
