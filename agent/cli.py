@@ -69,6 +69,8 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Check a whole plan: every key, device, certificate and right (检查应急方案)."""
+    from agent.config.notes import notes
+
     try:
         plan = load_plan(file, offline=offline)
     except ConfigError as error:
@@ -88,6 +90,7 @@ def check(
         "inputs": sorted(plan.inputs),
         "outputs": sorted(plan.outputs),
         "conditions": len(plan.conditions),
+        "notes": [{"key": note.key, "note": note.bound} for note in notes(plan)],
     }
     if as_json:
         say(json.dumps(about, ensure_ascii=False))
@@ -97,9 +100,8 @@ def check(
         f"sha256 {plan.digest[:16]}…"
     )
     say(f"  inputs {', '.join(plan.inputs) or 'none'}; outputs {', '.join(plan.outputs) or 'none'}")
-    for channel in ("reflex", "remote"):
-        if not any(spec.channel == channel for spec in plan.outputs.values()):
-            say(f"  note: {channel} has no output of its own: only its permit holds the robot")
+    for note in notes(plan):
+        say(f"  note: {note.key}: {note.bound}")
 
 
 @app.command()

@@ -16,6 +16,17 @@ from agent.log_cli import log_app
 from tests.bare import Bare, warden
 
 FAILED, USAGE, REFUSED, NO_ANSWER = 1, 2, 3, 4
+ONLY_PERMIT = "only its permit holds the robot / 该通道没有自己的输出，仅由运行许可约束机器人"
+CONDITION = """
+[inputs.spare]
+driver = "sim"
+
+[[condition]]
+id = "spare_open"
+input = "spare"
+is = "open"
+response = "hold"
+"""
 
 
 @pytest.fixture
@@ -122,7 +133,26 @@ def test_a_good_plan_as_json(bare: Bare) -> None:
         "inputs": [],
         "outputs": [],
         "conditions": 0,
+        "notes": [
+            {"key": "outputs", "note": f"{channel} has no output of its own: {ONLY_PERMIT}"}
+            for channel in ("reflex", "remote")
+        ],
     }
+
+
+def test_an_input_that_no_condition_names_is_a_note_and_no_refusal(bare: Bare) -> None:
+    bare.write(lambda plan: plan + '[inputs.spare]\ndriver = "sim"\n')
+    result = call("check", bare.plan)
+    assert (result.exit_code, result.stderr) == (0, "")
+    (line,) = [line for line in result.stdout.splitlines() if "inputs.spare" in line]
+    assert line.startswith(
+        "  note: inputs.spare: no condition names it: it stops the robot when it is stale or"
+    )
+    assert "没有条件使用该输入" in line
+    about = told(call("check", bare.plan, "--json"))
+    assert [note["key"] for note in about["notes"]] == ["inputs.spare", "outputs", "outputs"]
+    bare.write(lambda plan: plan + CONDITION)
+    assert "inputs.spare" not in [note["key"] for note in told(call("check", bare.plan, "--json"))["notes"]]
 
 
 Edit = Callable[[str], str]

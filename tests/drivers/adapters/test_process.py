@@ -105,7 +105,7 @@ async def test_freezing_catches_children_that_appear_meanwhile(desk: Desk, pid_f
         outcome, _ = await desk.outcome(robot, desk.begin(robot, action="freeze"))
         assert outcome is Outcome.DONE
         running = [pid for pid in group(program.pid) if state(pid) != "T"]
-        # The shell begins its children by vfork: it waits in the kernel for one that was stopped before its exec.
+        # The shell begins children by vfork: it waits in the kernel for one that was stopped before its exec.
         assert {(state(pid), procfs.stop_pending(pid)) for pid in running} <= {("D", True)}
 
 
