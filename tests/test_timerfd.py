@@ -5,13 +5,13 @@ import fcntl
 import os
 import select
 import time
-from pathlib import Path
 
 import pytest
 
 from agent import timerfd
 from agent.errors import WardenError
 from agent.timerfd import TimerError, TimerFd
+from tests.descriptors import open_descriptors
 
 HOUR_NS = 3_600_000_000_000
 
@@ -92,10 +92,10 @@ def test_numbers_that_would_disarm_a_timer_are_refused(period_ns: int, first_ns:
 def test_a_refusal_of_the_kernel_carries_its_number_and_leaves_nothing_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = open_descriptors()
     monkeypatch.setattr(timerfd, "_TFD_TIMER_ABSTIME", 0x40000000)
     with pytest.raises(TimerError) as caught:
         TimerFd(HOUR_NS)
     assert (caught.value.call, caught.value.errno) == ("timerfd_settime", 22)
     assert isinstance(caught.value, WardenError)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert open_descriptors() == before

@@ -73,10 +73,6 @@ class Desk:
         return result.outcome, result.detail
 
 
-def open_descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
 # ------------------------------------------------------------------------------------------------ programs
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from drivers.adapters import bus as bus_module
 from drivers.adapters.bus import LOST, MAX_MESSAGE, Bus, Call, Reply
+from tests.descriptors import open_descriptors
 from tests.drivers.adapters.buses import Daemon, daemon
-from tests.drivers.adapters.rig import open_descriptors
 from tests.waiting import wait_until
 
 DBUS = "org.freedesktop.DBus"

@@ -14,7 +14,8 @@ from drivers.adapters import command as command_module
 from drivers.adapters import procfs
 from drivers.adapters.base import Outcome
 from drivers.adapters.command import KEPT_BYTES, CommandAdapter
-from tests.drivers.adapters.rig import LOOP, PYTHON, SHELL, Desk, lives, open_descriptors, state
+from tests.descriptors import open_descriptors
+from tests.drivers.adapters.rig import LOOP, PYTHON, SHELL, Desk, lives, state
 from tests.waiting import block_until, wait_until
 
 

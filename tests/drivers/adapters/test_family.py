@@ -15,7 +15,8 @@ from drivers.adapters import procfs
 from drivers.adapters.family import Family
 from drivers.adapters.kin import Held, Kin, SessionKin, TargetError
 from drivers.adapters.procfs import Stat
-from tests.drivers.adapters.rig import IDLES, SHELL, Program, lives, open_descriptors, shell, sleeper, state
+from tests.descriptors import open_descriptors
+from tests.drivers.adapters.rig import IDLES, SHELL, Program, lives, shell, sleeper, state
 from tests.waiting import wait_until
 
 

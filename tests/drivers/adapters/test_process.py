@@ -13,6 +13,7 @@ from drivers.adapters import procfs
 from drivers.adapters.base import Outcome
 from drivers.adapters.process import ProcessAdapter
 from drivers.base import DriverError
+from tests.descriptors import open_descriptors
 from tests.drivers.adapters.rig import (
     DEAF,
     IDLES,
@@ -24,7 +25,6 @@ from tests.drivers.adapters.rig import (
     Program,
     group,
     lives,
-    open_descriptors,
     python,
     shell,
     sleeper,

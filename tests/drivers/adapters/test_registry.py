@@ -12,7 +12,8 @@ import pytest
 from drivers.adapters import registry
 from drivers.adapters.registry import ADAPTERS, MAX_ARGS
 from drivers.base import DriverError, SettingsError
-from tests.drivers.adapters.rig import Desk, open_descriptors
+from tests.descriptors import open_descriptors
+from tests.drivers.adapters.rig import Desk
 
 GOOD: dict[str, dict[str, object]] = {
     "link": {},

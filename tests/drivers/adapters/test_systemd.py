@@ -9,6 +9,7 @@ from dbus_fast import Message, Variant
 from drivers.adapters.base import Outcome
 from drivers.adapters.bus import Bus
 from drivers.adapters.systemd import SystemdAdapter
+from tests.descriptors import open_descriptors
 from tests.drivers.adapters.buses import (
     ANY,
     Daemon,
@@ -22,7 +23,7 @@ from tests.drivers.adapters.buses import (
     starts_a_job,
     systemd_on,
 )
-from tests.drivers.adapters.rig import Desk, open_descriptors
+from tests.drivers.adapters.rig import Desk
 from tests.waiting import wait_until
 
 NOTHING_DONE = does()

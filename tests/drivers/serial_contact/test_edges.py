@@ -4,7 +4,6 @@ import select
 import threading
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -12,6 +11,7 @@ from agent.core.readings import Quality
 from drivers.serial_contact.edges import Edges
 from drivers.serial_contact.lines import Line
 from drivers.serial_line import LineError
+from tests.descriptors import open_descriptors
 from tests.drivers.hosts import DEADLINE_S, FakeHost
 from tests.drivers.serial_contact.rig import TICK_MS, ContactRig
 from tests.drivers.serial_contact.world import Scripted, ScriptedWaiter, World
@@ -41,10 +41,6 @@ def edges(port: Scripted) -> Iterator[Edges]:
     edges = Edges(port.waiter(port.driven))
     yield edges
     edges.close()
-
-
-def open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def told(rig: ContactRig) -> int:
@@ -105,12 +101,12 @@ def test_no_room_for_a_thread_leaves_nothing_open(port: Scripted, monkeypatch: p
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError(f"can't start {thread.name}")
 
-    others, open_before = threading.stack_size(1 << 20), open_files()
+    others, open_before = threading.stack_size(1 << 20), open_descriptors()
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError):
             Edges(port.waiter(port.driven))
-    assert open_files() == open_before
+    assert open_descriptors() == open_before
     assert threading.stack_size(others) == 1 << 20
 
 
