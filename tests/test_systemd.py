@@ -171,8 +171,7 @@ def test_a_folder_with_a_strange_name_stays_one_field_and_no_specifier() -> None
 STUBS = ("sysinit.target", "basic.target", "shutdown.target", "network.target", "multi-user.target")
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
+def installed(tmp_path: Path) -> Path:
     """A root with our units, a `warden`, and the system's targets as empty ones: no host has a say."""
     units = tmp_path / "etc" / "systemd" / "system"
     shutil.copytree(FOLDER, units)
@@ -183,6 +182,11 @@ def root(tmp_path: Path) -> Path:
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     return tmp_path
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return installed(tmp_path)
 
 
 def verify(root: Path) -> str:
