@@ -239,11 +239,12 @@ async def test_an_error_that_nothing_explains_is_the_end(
     heard: Heard, peer: socket.socket, monkeypatch: pytest.MonkeyPatch, codes: list[int]
 ) -> None:
     connection = await connection_of(heard)
-    monkeypatch.setattr(connection, "_sock", FailingSocket(connection._sock, codes))
+    left = list(codes)  # the parameter is one object for every run of this process
+    monkeypatch.setattr(connection, "_sock", FailingSocket(connection._sock, left))
     peer.send(packet())
     await wait_until(lambda: heard.ended)
     assert heard.ended == [connection]
-    assert codes == []
+    assert left == []
 
 
 async def test_our_own_close_is_not_told(server: Server, heard: Heard, peer: socket.socket) -> None:
