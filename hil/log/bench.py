@@ -1,6 +1,7 @@
 """`python -m hil.log bench`: LOG's figures in one run, each beside what it is to reach."""
 
 import argparse
+import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,7 +12,7 @@ from rich.table import Table
 
 from hil.bench.figures import summary
 from hil.log.contenders import PLAIN, PLAIN_JSON, SQLITE, SUITE1, SUITE2, has_suite2
-from hil.log.measures import COMMITS, PER_FRAME, Commits, commits, emits, sizes
+from hil.log.measures import COMMITS, PER_FRAME, SIZED_FRAMES, Commits, commits, emits, sizes
 from hil.log.reading import reading
 from hil.log.tell import add_common, counter, load_average, show, whole, write_json
 
@@ -20,12 +21,16 @@ ROUNDS, READING_ROUNDS, EMIT_ROUNDS, MEGABYTES = 40, 3, 10, 48
 BATCHES = (PER_FRAME, 1)
 RATE_TO_REACH = {SUITE1: 0.65, SUITE2: 0.35}
 COLUMNS = ("p50", "p99", "worst")
+BARS = " ▁▂▃▄▅▆▇█"
+LEAST_NS, DECADES, STEPS = 50_000, 3, 8
+"""A shape goes from 50 µs to 50 ms, eight bars for each power of ten."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One line. `p50`, `p99`, `worst` in `unit`; None where the samples carry none, or it makes no sense.
 
+    `shape`: how the samples are spread, drawn.
     `at_least`, `at_most`: the figure to reach, for p50; `load`: over one minute when it was measured.
     """
 
@@ -37,6 +42,7 @@ class Row:
     worst: float | None = None
     at_least: float | None = None
     at_most: float | None = None
+    shape: str = ""
     load: float = field(default_factory=lambda: load_average()[0])
 
     @property
@@ -79,7 +85,7 @@ def measure(folder: Path, rounds: int, megabytes: int) -> Iterator[Row]:
         found = summary(emits(folder, EMIT_ROUNDS, advance))
     yield Row("EventSink.emit", "µs", EMIT_ROUNDS * 2_000, *_times(found), at_most=50)
     for stream, each in sizes().items():
-        n = 500 * PER_FRAME
+        n = SIZED_FRAMES * PER_FRAME
         yield Row(f"{stream}: JSON of a record", "B", n, each.json)
         yield Row(f"{stream}: added by frames of {PER_FRAME}", "B", n, each.overhead, at_most=5)
         yield Row(f"{stream}: kept, compressed and sealed", "B", n, each.kept)
@@ -90,7 +96,7 @@ def measure(folder: Path, rounds: int, megabytes: int) -> Iterator[Row]:
 def _commit_rows(size: int, found: Commits) -> Iterator[Row]:
     words = f"{size} records" if size > 1 else "1 record"
     for name, took in found.times.items():
-        yield Row(f"{words}: {name}, commit", "µs", len(took), *_times(summary(took)))
+        yield Row(f"{words}: {name}, commit", "µs", len(took), *_times(summary(took)), shape=shape(took))
         yield _spread(f"{words}: {name}, durable records", "/s", found.rates[name])
     for name in (SUITE1, SUITE2, SQLITE):
         if name not in found.times:
@@ -141,6 +147,16 @@ def _spread(name: str, unit: str, values: Sequence[float], at_least: float | Non
     return Row(name, unit, len(values), median(values), p99, ordered[-1], at_least=at_least)
 
 
+def shape(took: Sequence[int]) -> str:
+    """Bars over the logarithm of time, as high as their share of the samples; the fullest is full."""
+    counts = [0] * (DECADES * STEPS)
+    for ns in took:
+        place = int(math.log10(max(ns, LEAST_NS) / LEAST_NS) * STEPS)
+        counts[min(place, len(counts) - 1)] += 1
+    most = max(counts)
+    return "".join(BARS[math.ceil(count / most * (len(BARS) - 1))] for count in counts)
+
+
 def _times(found: dict[str, int | None]) -> tuple[float, float | None, float | None]:
     """p50, p99 and worst in µs."""
     p50, p99, worst = (found[column] for column in COLUMNS)
@@ -153,6 +169,7 @@ def table(rows: Sequence[Row]) -> Table:
     made.add_column("")
     for name in ("p50", "p99", "最差 worst", "n", "目标 to reach", "load"):
         made.add_column(name, justify="right")
+    made.add_column("50 µs … 50 ms", no_wrap=True)
     for row in rows:
         colour = {True: "green", False: "red"}.get(row.reached) if row.reached is not None else None
         p50 = _cell(row.p50, row.unit)
@@ -164,6 +181,7 @@ def table(rows: Sequence[Row]) -> Table:
             f"{row.samples:,}",
             _bound(row),
             f"{row.load:.1f}",
+            row.shape,
         )
     made.caption = (
         "references make durable the same JSON bytes, made beforehand; n: commits, or rounds of them"

@@ -19,6 +19,7 @@ EMITS = 2_000
 """In one round; less than a sink's queue, so that none is dropped."""
 PER_FRAME = 20
 """Records (LOG)."""
+SIZED_FRAMES = 100
 
 Advance = Callable[[int], None]
 
@@ -58,12 +59,13 @@ def emits(folder: Path, rounds: int, advance: Advance) -> list[int]:
     """Ns of each `EventSink.emit`: the packet is made and queued; sending is the loop's, not the caller's."""
     loop = asyncio.new_event_loop()
     found: list[int] = []
+    mix = Mix(2, WALL_NS)
     try:
         for _ in range(rounds):
             sink = EventSink(
                 loop, folder / "none", source="remote", boot=BOOTS["remote"], allowed_uids=frozenset()
             )
-            for record in Mix(2, WALL_NS).safety(EMITS):
+            for record in mix.safety(EMITS):
                 begun = time.perf_counter_ns()
                 sink.emit(record.kind, record.body)
                 found.append(time.perf_counter_ns() - begun)
@@ -83,7 +85,7 @@ class Sizes:
     kept: float
 
 
-def sizes(frames: int = 500) -> Mapping[str, Sizes]:
+def sizes(frames: int = SIZED_FRAMES) -> Mapping[str, Sizes]:
     """Stream -> sizes at 20 records a frame, of the mix."""
     mix, count = Mix(3, WALL_NS), frames * PER_FRAME
     seconds = [mix.second(number) for number in range(count)]

@@ -17,7 +17,7 @@ from hil.bench.environment import environment, load_average
 
 __all__ = ["add_common", "counter", "load_average", "show", "whole", "write_json"]
 
-WIDTH = 130
+WIDTH = 150
 """Of a table where nobody's terminal says otherwise."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hil.log.__main__ import main
-from hil.log.bench import Row, table
+from hil.log.bench import Row, shape, table
 from hil.log.contenders import PLAIN, SQLITE, SUITE1, SUITE2, contenders, has_suite2, texts
 from hil.log.measures import sizes
 from hil.log.mix import RECORDS_PER_S, SAFETY_EVERY, Mix
@@ -65,6 +65,12 @@ def test_a_second_of_the_mix() -> None:
     numbers = [record.seq for second in seconds for record in second if record.source == "remote"]
     assert len(set(numbers)) == len(numbers)
     assert [numbers[0], *sorted(numbers)[1:]] == sorted(numbers)
+
+
+def test_a_shape_shows_where_the_samples_are() -> None:
+    assert shape([1_000, 60_000]) == "█" + " " * 23
+    assert shape([10**9]) == " " * 23 + "█"
+    assert shape([50_000, 50_000, 500_000]) == "█       ▄" + " " * 15
 
 
 @pytest.mark.parametrize(

@@ -21,22 +21,22 @@ from tests.log.judged import judged
 SEED = 11
 LIVES = 6
 THIN = {
-    "torn-segment": 250,
-    "torn-ledger": 250,
-    "torn-header": 250,
-    "torn-own": 250,
-    "cut-open": 400,
-    "cut-sealed": 400,
-    "cut-ledger": 250,
-    "flip": 900,
+    "torn-segment": 500,
+    "torn-ledger": 400,
+    "torn-header": 400,
+    "torn-own": 400,
+    "cut-open": 800,
+    "cut-sealed": 800,
+    "cut-ledger": 500,
+    "flip": 1800,
     "flip-open": 150,
     "flip-state": 60,
     "marks": 40,
     "state-back": 3,
     "forked": 3,
-    "enospc": 40,
-    "eio": 40,
-    "short": 24,
+    "enospc": 60,
+    "eio": 60,
+    "short": 40,
 }
 """One try of so many of the full campaign: about a second for each row."""
 

@@ -14,7 +14,7 @@ DAY_S = 86_400
 
 def test_a_span_longer_than_anything_is_kept(tmp_path: Path) -> None:
     ticks: list[int] = []
-    robot = Robot(tmp_path / "log", Span("span", 196 * DAY_S, 20_000), 1, ticks.append)
+    robot = Robot(tmp_path / "log", Span("span", 196 * DAY_S, 30_000), 1, ticks.append)
     written = robot.run()
     verdict = verify_span(robot, written, 1.0)
     assert verdict.good
@@ -24,7 +24,7 @@ def test_a_span_longer_than_anything_is_kept(tmp_path: Path) -> None:
     assert len(list((tmp_path / "log").glob("*/*.gone"))) == written.deleted
     assert not list((tmp_path / "log" / "safety").glob("*.gone")), "in service nothing of safety is deleted"
     assert verdict.records + verdict.deleted_records == written.records
-    assert len(ticks) == 196 * DAY_S // 20_000 + 1
+    assert len(ticks) == 196 * DAY_S // 30_000 + 1
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
