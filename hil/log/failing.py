@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hil.log.life import CUT, FAIL, FOREVER, KILL, Fault
-from hil.log.trial import Ground, Modules, Tally, try_crash
+from hil.log.trial import CRASHED, REPAIRED, Ground, Modules, Tally, try_crash
 
 BATCHES = 8
 START_TORN = 90
@@ -28,12 +28,15 @@ MODES = (
 
 def full(ground: Ground) -> Tally:
     """ENOSPC."""
-    return _refused(ground, [replace(mode, code=errno.ENOSPC) for mode in MODES])
+    return _refused(ground, [replace(mode, code=errno.ENOSPC) for mode in MODES], REPAIRED)
 
 
 def failing(ground: Ground) -> Tally:
-    """EIO; a sync that fails so loses what was written since the last, as the kernel may (fsync(2))."""
-    return _refused(ground, [replace(mode, code=errno.EIO, lossy=True) for mode in MODES])
+    """EIO; a sync that fails so loses what was written since the last, as the kernel may (fsync(2)).
+
+    A segment whose repair met it may stay without its seal, all its records in it: incomplete is true then.
+    """
+    return _refused(ground, [replace(mode, code=errno.EIO, lossy=True) for mode in MODES], CRASHED)
 
 
 def short(ground: Ground) -> Tally:
@@ -52,7 +55,7 @@ def short(ground: Ground) -> Tally:
     return tally
 
 
-def _refused(ground: Ground, faults: list[Fault]) -> Tally:
+def _refused(ground: Ground, faults: list[Fault], true: frozenset[int]) -> Tally:
     """From a fresh folder, and from one that a killed recorder left; every call of the life in turn."""
     tally, seed = Tally(), ground.dice.randrange(1 << 30)
     torn = _torn(ground, seed)
@@ -67,7 +70,7 @@ def _refused(ground: Ground, faults: list[Fault]) -> Tally:
             folder = ground.fresh()
             modules = start(folder)
             ground.live(folder, modules, BATCHES, replace(fault, at=at))
-            try_crash(ground, folder, modules, tally, f"seed {seed}, call {at}, {fault}")
+            try_crash(ground, folder, modules, tally, f"seed {seed}, call {at}, {fault}", true)
     return tally
 
 

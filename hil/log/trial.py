@@ -214,8 +214,18 @@ def finish(ground: Ground, case: Case, modules: Modules) -> Judged:
     return judge(case, modules.acknowledged)
 
 
-def try_crash(ground: Ground, folder: Path, modules: Modules, tally: Tally, what: str) -> None:
-    """A log that a process left in the middle of something: nothing is lost, or looks tampered with."""
+def try_crash(
+    ground: Ground,
+    folder: Path,
+    modules: Modules,
+    tally: Tally,
+    what: str,
+    true: frozenset[int] = REPAIRED,
+) -> None:
+    """A log that a process left in the middle of something: nothing is lost, or looks tampered with.
+
+    `true`: exit codes of verify that are, once the recorder has gone on.
+    """
     tally.begin()
     if not modules.genesis:
         go_on(ground, folder, modules)  # it is registered with this start
@@ -224,4 +234,4 @@ def try_crash(ground: Ground, folder: Path, modules: Modules, tally: Tally, what
     tally.see(judged.code, CRASHED, f"{what} {dict(judged.kinds)}")
     tally.mourn(judged, what)
     with tally.surviving(what):
-        tally.end(finish(ground, case, modules), REPAIRED, what)
+        tally.end(finish(ground, case, modules), true, what)
