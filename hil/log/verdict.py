@@ -84,8 +84,10 @@ class Verdict:
     def _reading_rows(self) -> dict[str, str]:
         rate = (self.segment_bytes + self.ledger_bytes) / MB / self.verify_s
         opened = f"{self.segment_bytes / MB / self.decrypt_s:,.1f} MB/s"
+        ahead = self.verify_s / self.span.seconds * DAY_S * DAYS / 60
         return {
             "核验 verify": f"exit {self.code}, {self.verify_s:.1f} s, {rate:,.0f} MB/s",
+            "核验 190 天 verify 190 days at full rate*": f"{ahead:.0f} min" if self.span.scale == 1 else "–",
             "解密 decrypt": f"{self.read:,} records, {self.decrypt_s:.1f} s, {opened}",
         }
 
