@@ -39,8 +39,7 @@ def main(arguments: argparse.Namespace) -> int:
     for fault, tries in run(wanted, arguments.folder, now=time.monotonic, **options):
         with counter(fault.en) as advance:
             results.append(tries(advance))
-        if sys.stderr.isatty():
-            print(_row_words(results[-1]), file=sys.stderr)
+        print(_row_words(results[-1]), file=sys.stderr)
     about: dict[str, object] = {**options, "load_average": load_average()}
     show(table(results), about)
     _show_wrong(results)
