@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from agent.logformat.layout import STREAMS
@@ -13,8 +14,9 @@ from agent.recorder.sealed.folder import open_folder, open_locked
 from agent.recorder.sealed.marks import Marks
 from agent.recorder.sealed.packing import Pack, Sender
 from agent.recorder.sealed.parts import Clocks, LedgerSink, Sealing, Tools
-from agent.recorder.sealed.recover import Recovery, Tail, ledger_entries
+from agent.recorder.sealed.recover import Recovery, Tail
 from agent.recorder.sealed.stream import Stream
+from agent.recorder.sealed.told import ledger_entries
 
 
 class SealedLog:
@@ -52,20 +54,22 @@ class SealedLog:
             raise
 
     def _open(self) -> None:
-        entries = ledger_entries(self.folder)
-        tails: dict[str, Tail] = {}
         for name in STREAMS:
             folder = self.folder / name
             fd = open_folder(folder)
             self._fds.append(fd)
-            tails[name] = Recovery(name, folder, fd, self._tools, entries).run()
-            self._streams[name] = Stream(name, folder, fd, self._tools, tails[name])
+            recover = partial(self._recover, name, folder, fd)
+            self._streams[name] = Stream(name, folder, fd, self._tools, recover)
+        tails = {name: stream.tail for name, stream in self._streams.items()}
         self.recovered = tuple(found for tail in tails.values() for found in tail.recovered)
         self._marks = Marks(
             self._tools.disk, self._fds[0], lambda stream, segno, index: tails[stream].whole(segno, index)
         )
         for stream in self._streams.values():
             stream.prepare()
+
+    def _recover(self, stream: str, folder: Path, fd: int) -> Tail:
+        return Recovery(stream, folder, fd, self._tools, ledger_entries(self.folder)).run()
 
     # ---- writing
 

@@ -5,7 +5,9 @@ create → sync folder → `seg.open` → frames … → seal → cut to length 
 
 import errno
 import os
+from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +23,8 @@ SPARE: Final = "spare"
 _HALF_SPARE: Final = "spare.new"
 SEAL_ROOM: Final = 512
 """Bytes kept free in a segment for its seal: a full disk must not keep one from being ended."""
+SKIP_BYTES: Final = 65_536
+"""Left out behind a place that cannot be written: more than the sector or page that failed with it."""
 
 
 class OpenSegment:
@@ -40,7 +44,8 @@ class OpenSegment:
         self._frames = bytearray()
         self._seal = b""
         self._reason = ""
-        self._announced = self._sealed = False
+        self._announced = self._sealed = self._told = False
+        self._lost: tuple[int, int] | None = None
         self._fd = -1
         try:
             self._fd = self._create()
@@ -73,6 +78,11 @@ class OpenSegment:
             self._announced = True
 
     @property
+    def announced(self) -> bool:
+        """Whether the ledger knows it."""
+        return self._announced
+
+    @property
     def ending(self) -> bool:
         """No more frames go in: its seal is made, if not yet written."""
         return bool(self._seal)
@@ -103,26 +113,48 @@ class OpenSegment:
         """Ends it with nothing waiting: seal, length, `seg.seal`. A repetition keeps the first reason."""
         self.announce()
         if not self._seal:
-            self._seal, self._reason = plain_seal(self.durable, reason), reason
-            self.writer.wipe()
+            self._make_seal(self.durable, reason)
         if not self._sealed:
             self._write_seal()
+        if self._lost is not None:
+            self.tell_recovery()
         self._tools.ledger.append("seg.seal", self._seal_body())
         self.close()
 
     def give_up(self) -> bool:
-        """Ends it at its last durable frame, what waits left out; False: not even the seal can be written.
+        """Writes a seal after its last durable frame, what waits left out; `finish` tells the ledger then.
 
-        Then that seal is still what `prev_seal` of the next one names, and is written at the next start.
+        Where that place cannot be written, the seal goes behind it, and what is between is `damaged`. False
+        when nothing can be written at all.
         """
-        if not self._seal:
-            self._seal, self._reason = plain_seal(self.durable, "damaged"), "damaged"
-        self.writer.wipe()
+        last, failed = self.durable, max(len(self._frames), len(self._seal))
+        reason = self._reason or "damaged"
         self._frames.clear()
         self.waiting = 0
         with suppress(OSError):
+            self._make_seal(last, reason)
             self._write_seal()
-        return self._sealed
+            return True
+        with suppress(
+            OSError
+        ):  # a seal that failed, and is there nevertheless, must not stand before the next
+            write_all(self._disk, self._fd, bytes(failed), last.end)
+        gap = failed + SKIP_BYTES
+        with suppress(OSError):
+            self.durable = replace(last, end=last.end + gap)
+            self._make_seal(self.durable, "damaged")
+            self._write_seal()
+            self._lost = (last.end, gap)
+            return True
+        self.durable = last
+        self._make_seal(last, reason)
+        with suppress(OSError):  # what nobody was told is there, and is sealed again elsewhere
+            self._disk.cut(self._fd, last.end)
+        return False
+
+    def _make_seal(self, at: Point, reason: str) -> None:
+        self._seal, self._reason = plain_seal(at, reason), reason
+        self.writer.wipe()
 
     def _write_seal(self) -> None:
         write_all(self._disk, self._fd, self._seal, self.durable.end)
@@ -130,6 +162,13 @@ class OpenSegment:
         self._disk.cut(self._fd, self.size)
         self._disk.sync_all(self._fd)
         self._sealed = True
+
+    def tell_recovery(self) -> None:
+        """How far it got, and what of it was lost; said once."""
+        if not self._told:
+            damaged = [self._lost] if self._lost is not None else []
+            self._tools.ledger.append("seg.recover", recover_body(self.place, self.durable, 0, "", damaged))
+            self._told = True
 
     @property
     def size(self) -> int:
@@ -159,6 +198,22 @@ def open_body(place: Place, header_hash: bytes) -> dict[str, object]:
         "segno": place.segno,
         "first_seq": place.first_seq,
         "header": header_hash.hex(),
+    }
+
+
+def recover_body(
+    place: Place, at: Point, torn_bytes: int, kept_as: str, damaged: Iterable[tuple[int, int]]
+) -> dict[str, object]:
+    """Of `seg.recover`."""
+    return {
+        "stream": place.stream,
+        "segno": place.segno,
+        "frames": at.frames,
+        "next_seq": at.next_seq,
+        "h": at.h.hex(),
+        "torn_bytes": torn_bytes,
+        "kept_as": kept_as,
+        "damaged": [list(region) for region in damaged],
     }
 
 

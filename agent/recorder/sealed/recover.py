@@ -1,44 +1,50 @@
-"""What is found at a start: every segment without a seal gets one, nothing is deleted (LOG, "Rules", crash).
+"""What is found at a start: the last segment gets its end if it has none, nothing is deleted (LOG, "Rules").
 
 Each step can be cut off and is found again: torn bytes beside, durable → `seg.recover` → cut → seal →
-`seg.seal`. What cannot be done now (a full disk, a failing ledger) stays as it is for the next start, and the
-log goes on in a new segment: the seal such a segment will get is known already, and the new header names it.
+`seg.seal`. Torn bytes that there is no room to copy stay where they are, as a damaged region with the seal
+behind it. Where even that has no room, or the ledger fails, the stream waits: no segment is opened before the
+one before has ended.
+
+A segment that cannot be read or written stays as it is for ever, and the log goes on behind it. Apart from
+those, only the last can lack its end.
 """
 
-import mmap
+import errno
 import os
 import re
 import struct
 from base64 import urlsafe_b64decode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from agent.logformat.layout import CRC, FRAME_HEADER, LEDGER_FILE, ZERO_HASH, gone_name, segment_name
+from agent.logformat.layout import CRC, FRAME_HEADER, ZERO_HASH, gone_name, segment_name
 from agent.logformat.suites import SuiteError, suite_by_number
 from agent.recorder.log import LogError, Recovered
 from agent.recorder.sealed.disk import write_all
 from agent.recorder.sealed.folder import free_torn_name, save_torn
-from agent.recorder.sealed.opened import open_body, seal_body
+from agent.recorder.sealed.opened import open_body, recover_body, seal_body
 from agent.recorder.sealed.parts import MAX_SEQ, Figures, Point, Tools, parsed
-from agent.recorder.sealed.scan import Header, Scan, Seal, last_seal, read_header, scan
+from agent.recorder.sealed.scan import Header, Scan, last_seal, read_header, scan
 from agent.recorder.sealed.segment import Place, plain_seal, seal_hash
+from agent.recorder.sealed.told import Entries
 
 _NAME: Final = re.compile(r"([0-9]{10})\.(seg|gone)(\.torn-[0-9]+)?\Z")
 ALL_FRAMES: Final = 1 << 32
 """More than any segment has."""
 
-Entries = Mapping[tuple[str, str, int], list[Mapping[str, object]]]
-"""By (kind, stream, segno): the bodies of the ledger's entries about segments."""
+_HASH: Final = re.compile(r"[0-9a-f]{64}\Z")
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(slots=True)
 class Tail:
-    """What a stream goes on from. `segno`: the highest ever used; `prev_seal`: of the last segment.
+    """What a stream goes on from. `segno`: the highest ever used; `prev_seal`: of the last that was sealed.
 
     `frames`: by segno, how many of its frames are whole from the first on; a damaged one has no row.
+    `unfinished`: why the last segment could not get its end now, though it can be had.
     """
 
     segno: int = 0
@@ -47,42 +53,20 @@ class Tail:
     figures: dict[int, Figures] = field(default_factory=dict)
     frames: dict[int, int] = field(default_factory=dict)
     recovered: list[Recovered] = field(default_factory=list)
+    unfinished: LogError | OSError | None = None
 
     def whole(self, segno: int, index: int) -> bool:
         """Whether that frame is in the log."""
         return index < self.frames.get(segno, 0)
 
 
-def ledger_entries(folder: Path) -> Entries:
-    """What the ledger says of segments. The file is only searched for these kinds, not parsed whole."""
-    found: dict[tuple[str, str, int], list[Mapping[str, object]]] = {}
-    for line in _lines(folder / LEDGER_FILE, re.compile(rb'"kind":"seg\.(open|recover|seal)"')):
-        try:
-            entry = parsed(line)
-            body = entry["body"]
-            found.setdefault((entry["kind"], body["stream"], body["segno"]), []).append(body)
-        except (ValueError, LookupError, TypeError):
-            continue  # the ledger's own reader says what is wrong with it
-    return found
-
-
-def _lines(path: Path, wanted: re.Pattern[bytes]) -> Iterator[bytes]:
-    try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as ledger:
-            for hit in wanted.finditer(ledger):
-                start, end = ledger.rfind(b"\n", 0, hit.start()) + 1, ledger.find(b"\n", hit.end())
-                yield ledger[start : end if end >= 0 else len(ledger)]
-    except (OSError, ValueError):  # none yet, or empty
-        return
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Ending:
-    """How a segment ends: at `at`, with this seal. `torn`: (start, end) of bytes after all that is whole."""
+    """How a segment ends. `torn`: (start, end) of bytes after all that is whole; `sealed`: so found."""
 
     at: Point
-    seal: bytes
     reason: str
+    seal: bytes
     sealed: bool
     torn: tuple[int, int]
     damaged: list[tuple[int, int]]
@@ -96,16 +80,25 @@ class _Ending:
         """Of the file, once it has ended."""
         return self.at.end + len(self.seal)
 
+    def leave(self, size: int) -> None:
+        """The first `size` torn bytes stay where they are, as damage before the seal; the rest is nothing."""
+        start = self.torn[0]
+        self.damaged.append((start, size))
+        self.at = replace(self.at, end=start + size)
+        self.torn = (self.at.end, self.at.end)
+        self.reason = "damaged"
+        self.seal = plain_seal(self.at, self.reason)
+
 
 def _ending(found: Scan) -> _Ending:
-    at, reason = found.cut or (found.point, "damaged" if found.damaged else "recovered")
     if found.seal is not None:
         at, reason, seal = found.point, found.seal.reason, found.seal.raw
+        start = at.end + len(seal)
     else:
-        seal = plain_seal(at, reason)
-    start = at.end + (len(seal) if found.seal else 0)
-    damaged = [(offset, size) for offset, size in found.damaged if offset < at.end]
-    return _Ending(at, seal, reason, found.seal is not None, (start, max(start, found.used)), damaged)
+        at, reason = found.point, "damaged" if found.damaged else "recovered"
+        seal, start = plain_seal(at, reason), at.end
+    sealed = found.seal is not None
+    return _Ending(at, reason, seal, sealed, (start, max(start, found.used)), list(found.damaged))
 
 
 class Recovery:
@@ -137,24 +130,32 @@ class Recovery:
         return self._tail
 
     def _guarded(self, segno: int, read: Callable[[int], None]) -> None:
-        """What cannot be read or ended now stays as it is; the ledger may still know how it ended."""
+        """What has no room now is tried again before the next segment; what cannot be read never."""
         try:
             read(segno)
-        except (OSError, LogError, SuiteError, ValueError, LookupError, TypeError, struct.error):
-            shown = self._shown(segno)
-            if shown not in {found.segment for found in self._tail.recovered}:
-                self._tail.recovered.append(Recovered(shown, 0, ""))
+        except LogError as error:
+            self._tail.unfinished = error
+        except OSError as error:
+            self._tail.unfinished = error if error.errno in _NO_ROOM else None
             self._trust_ledger(segno)
+        except (SuiteError, ValueError, LookupError, TypeError, struct.error):
+            self._trust_ledger(segno)
+        else:
+            return
+        shown = self._shown(segno)
+        if shown not in {found.segment for found in self._tail.recovered}:
+            self._tail.recovered.append(Recovered(shown, 0, ""))
 
     def _trust_ledger(self, segno: int) -> None:
-        for body in self._told("seg.seal", segno):
-            with suppress(LookupError, ValueError):
-                seal, next_seq = bytes.fromhex(str(body["seal"])), int(str(body["next_seq"]))
-                if len(seal) == len(bytes.fromhex(ZERO_HASH)):
-                    self._tail.prev_seal = seal.hex()
-                    self._advance(next_seq)
+        """How it ended, or how far it got, as far as the ledger knows."""
+        for kind in ("checkpoint", "seg.recover", "seg.seal"):
+            for body in self._told(kind, segno):
+                with suppress(LookupError, ValueError):
+                    self._advance(int(str(body["next_seq"])))
+                    if kind == "seg.seal" and _HASH.match(str(body["seal"])):
+                        self._tail.prev_seal = str(body["seal"])
 
-    def _told(self, kind: str, segno: int) -> list[Mapping[str, object]]:
+    def _told(self, kind: str, segno: int) -> list[dict[str, Any]]:
         return self._entries.get((kind, self._stream, segno), [])
 
     def _tell(self, kind: str, body: Mapping[str, object]) -> None:
@@ -178,85 +179,73 @@ class Recovery:
                 self._set_aside(segno, fd, size)
                 return
             seal = last_seal(fd, size)
-            if seal is not None and not self._owed(segno, seal):
-                self._count(segno, header, seal, size)
-            else:
+            if segno == self._segments[-1] and (seal is None or not self._told("seg.seal", segno)):
                 self._end(segno, fd, header)
+            elif seal is not None and self._told("seg.seal", segno):
+                self._count(segno, header, Figures(seal.records, size, header.wall_ns), seal.next_seq)
+                if seal.reason != "damaged":
+                    self._tail.frames[segno] = seal.frames
+            else:
+                self._pass(segno, fd, header)
         finally:
             os.close(fd)
 
-    def _owed(self, segno: int, seal: Seal) -> bool:
-        """Whether this ledger is the one that has to know the seal, and does not.
-
-        Where it knows nothing of the segment, that was told to an earlier ledger. Of the last segment, and of
-        one that was given up before its first frame, it may have missed the beginning too.
-        """
-        if self._told("seg.seal", segno):
-            return False
-        begun = self._told("seg.open", segno) or self._told("seg.recover", segno)
-        return bool(begun) or segno == self._segments[-1] or not seal.frames
-
-    def _count(self, segno: int, header: Header, seal: Seal, size: int) -> None:
-        """One that was ended in order."""
-        self._tail.figures[segno] = Figures(seal.records, size, header.wall_ns)
-        if seal.reason != "damaged":
-            self._tail.frames[segno] = seal.frames
-        self._advance(seal.next_seq)
+    def _count(self, segno: int, header: Header, figures: Figures, next_seq: int) -> None:
+        self._tail.figures[segno] = figures
+        self._advance(next_seq)
         self._trust_ledger(segno)
 
+    def _pass(self, segno: int, fd: int, header: Header) -> None:
+        """Not the last and without its end: an earlier process passed it over, and said how far it got."""
+        at = scan(fd, header.suite, header.point).point
+        frames, next_seq = 0, at.next_seq
+        for told in self._told("seg.recover", segno):
+            frames, next_seq = int(str(told["frames"])), int(str(told["next_seq"]))
+        self._tail.frames[segno] = frames
+        self._count(
+            segno, header, Figures(next_seq - header.point.next_seq, at.end, header.wall_ns), next_seq
+        )
+
     def _end(self, segno: int, fd: int, header: Header) -> None:
-        found = scan(fd, header.suite, header.point, expected=self._expected(segno))
+        found = scan(fd, header.suite, header.point)
         ending = _ending(found)
-        self._tail.prev_seal = seal_hash(header.suite, ending.at, ending.seal)
         self._tail.figures[segno] = Figures(ending.at.records, ending.size, header.wall_ns)
-        if not ending.damaged:
-            self._tail.frames[segno] = ending.at.frames
         self._advance(ending.at.next_seq)
-        kept_as = self._keep(segno, fd, ending)
-        if ending.torn_bytes or ending.damaged:
-            self._tail.recovered.append(Recovered(self._shown(segno), ending.torn_bytes, kept_as))
+        if not found.damaged:
+            self._tail.frames[segno] = ending.at.frames
+        torn_bytes, kept_as = ending.torn_bytes, self._keep(segno, fd, ending)
+        if torn_bytes or ending.damaged:
+            self._tail.recovered.append(Recovered(self._shown(segno), torn_bytes, kept_as))
         place = Place(self._stream, segno, header.point.next_seq, header.prev_seal)
         if not ending.at.frames and not self._told("seg.open", segno):
             self._tell("seg.open", open_body(place, header.point.h))
         if ending.torn_bytes or not ending.sealed:
             self._tell_recovery(place, ending, kept_as)
-        if not ending.torn_bytes or kept_as:
-            self._write_end(fd, ending)
-            if not self._told("seg.seal", segno):
-                self._tell(
-                    "seg.seal", seal_body(place, ending.at, ending.size, self._tail.prev_seal, ending.reason)
-                )
-
-    def _expected(self, segno: int) -> str:
-        """What the next segment's header says that this one's seal hash is; "" when there is none."""
-        following = [later for later in self._segments if later > segno][:1]
-        for later in following:
-            fd = os.open(segment_name(later), os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self._folder_fd)
-            try:
-                header = read_header(fd)
-            finally:
-                os.close(fd)
-            return header.prev_seal if header is not None else ""
-        return ""
+        self._write_end(fd, ending)
+        seal = seal_hash(header.suite, ending.at, ending.seal)
+        if not self._told("seg.seal", segno):
+            self._tell("seg.seal", seal_body(place, ending.at, ending.size, seal, ending.reason))
+        self._tail.prev_seal = seal
 
     def _keep(self, segno: int, fd: int, ending: _Ending) -> str:
-        """Torn bytes beside; "" when there are none or there is no room: then they stay where they are."""
-        with suppress(OSError):
-            if ending.torn_bytes:
-                return save_torn(self._tools.disk, fd, segment_name(segno), ending.torn, self._folder_fd)
-        return ""
+        """Torn bytes beside; "" when there are none, or they have to stay where they are. OSError."""
+        for told in self._told("seg.recover", segno):
+            # An attempt that was cut off had no room: so the ledger has it now, whatever room there is.
+            for start, size in told["damaged"] if not ending.sealed else ():
+                if start == ending.torn[0] and 0 < size <= ending.torn_bytes:
+                    ending.leave(size)
+        if not ending.torn_bytes:
+            return ""
+        try:
+            return save_torn(self._tools.disk, fd, segment_name(segno), ending.torn, self._folder_fd)
+        except OSError:
+            if ending.sealed:
+                raise
+            ending.leave(ending.torn_bytes)
+            return ""
 
     def _tell_recovery(self, place: Place, ending: _Ending, kept_as: str) -> None:
-        body = {
-            "stream": place.stream,
-            "segno": place.segno,
-            "frames": ending.at.frames,
-            "next_seq": ending.at.next_seq,
-            "h": ending.at.h.hex(),
-            "torn_bytes": ending.torn_bytes,
-            "kept_as": kept_as,
-            "damaged": [list(region) for region in ending.damaged],
-        }
+        body = recover_body(place, ending.at, ending.torn_bytes, kept_as, ending.damaged)
         for told in self._told("seg.recover", place.segno):
             # Said by an attempt that was cut off; perhaps after it had cut the torn bytes, which it has kept.
             if told == body or (not ending.torn_bytes and told.get("h") == body["h"]):
@@ -280,8 +269,9 @@ class Recovery:
         self._advance(scan(fd, suite, Point(0, 0, 0, 1, b"")).point.next_seq)
         if kept_as not in {told.get("kept_as") for told in self._told("seg.recover", segno)}:
             nothing = Point(0, 0, 0, self._tail.next_seq, bytes.fromhex(ZERO_HASH))
-            ending = _Ending(nothing, b"", "", sealed=False, torn=(0, size), damaged=[])
-            self._tell_recovery(Place(self._stream, segno, 0, ""), ending, kept_as)
+            self._tell(
+                "seg.recover", recover_body(Place(self._stream, segno, 0, ""), nothing, size, kept_as, [])
+            )
         self._tail.recovered.append(Recovered(self._shown(segno), size, kept_as))
         self._trust_ledger(segno)
         self._tools.disk.rename(name, kept_as, self._folder_fd)

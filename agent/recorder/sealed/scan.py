@@ -27,14 +27,11 @@ from agent.logformat.layout import (
 )
 from agent.logformat.suites import Suite, suite_by_number
 from agent.recorder.sealed.parts import MAX_SEQ, Point, parsed
-from agent.recorder.sealed.segment import plain_seal, seal_hash
 
 WINDOW_BYTES: Final = 65_536
 """Piece in which a damaged region and the zeros at the end are read."""
 MAX_SEAL_BYTES: Final = 1_024
 """Of a seal frame; ours are some 150 bytes."""
-REASONS: Final = ("damaged", "recovered", "size", "age", "boot", "recipients", "end")
-"""Of seals; what a segment that was left unsealed may have been meant to end with."""
 
 _MAGIC: Final = FRAME_MAGIC.to_bytes(2, "little")
 _PLAUSIBLE: Final = (FRAME_RECORDS, FRAME_SEAL)
@@ -67,15 +64,13 @@ class Scan:
     """What one pass over the frames found.
 
     `point`: after the last whole frame of records; `damaged`: (offset, bytes) before it that no frame could
-    be read from; `seal`: the one right after it, if there; `used`: offset after the last byte not zero;
-    `cut`: the point and reason whose plain seal is the one that the next segment's header names.
+    be read from; `seal`: the one right after it, if there; `used`: offset after the last byte not zero.
     """
 
     point: Point
     damaged: list[tuple[int, int]] = field(default_factory=list)
     seal: Seal | None = None
     used: int = 0
-    cut: tuple[Point, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +119,12 @@ def last_seal(fd: int, size: int) -> Seal | None:
     return None
 
 
-def scan(fd: int, suite: Suite, start: Point, *, expected: str = "") -> Scan:
-    """All frames from `start` on. `expected`: the next segment's `prev_seal`, where there is one."""
+def scan(fd: int, suite: Suite, start: Point) -> Scan:
+    """All frames from `start` on."""
     size = os.fstat(fd).st_size
     found = Scan(start, used=_used(fd, size))
     offset = start.end
     before = start.frames - 1
-    _note_cut(found, suite, expected)
     while (frame := _next_frame(fd, offset, found.used, before)) is not None:
         at, whole = frame
         seal = _seal(whole, at) if whole.type == FRAME_SEAL else None
@@ -143,7 +137,6 @@ def scan(fd: int, suite: Suite, start: Point, *, expected: str = "") -> Scan:
             break
         found.point = _after(found.point, whole, at, suite)
         offset, before = found.point.end, whole.index
-        _note_cut(found, suite, expected)
     return found
 
 
@@ -151,12 +144,6 @@ def _end(found: Scan, seal: Seal) -> None:
     found.seal = seal
     point = found.point  # frames before the seal may be lost: then it stands after the damaged region
     found.point = Point(seal.bytes, point.frames, point.records, max(point.next_seq, seal.next_seq), point.h)
-
-
-def _note_cut(found: Scan, suite: Suite, expected: str) -> None:
-    for reason in REASONS if expected else ():
-        if seal_hash(suite, found.point, plain_seal(found.point, reason)) == expected:
-            found.cut = (found.point, reason)
 
 
 def _after(point: Point, frame: _Frame, at: int, suite: Suite) -> Point:

@@ -1,7 +1,7 @@
 """One stream: frames into segments, rotation, and what is done when the disk refuses (LOG, "Rules")."""
 
 import errno
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -25,15 +25,21 @@ class Stream:
     Of its packs the first `waiting` of the open segment are sealed, and wait there as they will be written.
     """
 
-    def __init__(self, name: str, folder: Path, folder_fd: int, tools: Tools, tail: Tail) -> None:
+    def __init__(
+        self, name: str, folder: Path, folder_fd: int, tools: Tools, recover: Callable[[], Tail]
+    ) -> None:
+        """`recover`: looks through the folder, and once more where it could not put all in order."""
         self.name = name
+        self._recover = recover
         self._folder = folder
         self._folder_fd = folder_fd
         self._tools = tools
-        self._segno = tail.segno
-        self._next_seq = tail.next_seq
-        self._prev_seal = tail.prev_seal
-        self._figures = dict(tail.figures)
+        self.tail = recover()
+        self._segno = 0
+        self._next_seq = 1
+        self._prev_seal = ""
+        self._figures: dict[int, Figures] = {}
+        self._adopt(self.tail)
         self._open: OpenSegment | None = None
         self._queue: list[Pack] = []
         self._held: set[Key] = set()
@@ -124,11 +130,15 @@ class Stream:
 
     def _ready(self) -> OpenSegment:
         """The segment that the next frame goes to, announced in the ledger."""
-        if self._open is not None and self._eio >= EIO_TRIES:
+        if self._open is not None and self._open.announced and self._eio >= EIO_TRIES:
             self._give_up(self._open)
         if self._open is not None and (self._open.ending or (self._due and not self._open.waiting)):
             self._finish(self._open, self._due)
         if self._open is None:
+            if self._unfinished is not None:
+                self._adopt(self._recover())
+            if self._unfinished is not None:
+                raise self._unfinished
             place = Place(self.name, self._segno + 1, self._next_seq, self._prev_seal)
             self._open = OpenSegment(self._tools, self._folder, self._folder_fd, place)
             self._segno += 1
@@ -136,19 +146,30 @@ class Stream:
         self._open.announce()
         return self._open
 
+    def _adopt(self, tail: Tail) -> None:
+        self._segno, self._next_seq, self._prev_seal = tail.segno, tail.next_seq, tail.prev_seal
+        self._figures = dict(tail.figures)
+        self._unfinished = tail.unfinished
+
     def _finish(self, segment: OpenSegment, reason: str) -> None:
         segment.finish(reason)
+        self._prev_seal = segment.seal_hash
         self._leave(segment)
 
     def _give_up(self, segment: OpenSegment) -> None:
-        """What waited in it is sealed again in the next one, under another key."""
-        self._eio = 0
+        """What waited in it is sealed again in the next one, under another key.
+
+        A segment that cannot even be sealed is passed over: the ledger says how far it got, and no more is
+        done to it, ever. Records that are still to come weigh more than a verdict that stays `incomplete`.
+        """
         if not segment.give_up():
+            segment.tell_recovery()
             segment.close()
             self._leave(segment)
+        self._eio = 0
 
     def _leave(self, segment: OpenSegment) -> None:
-        self._next_seq, self._prev_seal = segment.durable.next_seq, segment.seal_hash
+        self._next_seq = segment.durable.next_seq
         self._count(segment)
         self._open = None
         self._due = ""

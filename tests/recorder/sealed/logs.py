@@ -80,31 +80,45 @@ def check_ledger(folder: Path) -> None:
     opened = {(body["stream"], body["segno"]): body for kind, body in told if kind == "seg.open"}
     assert len(ended) == sum(kind == "seg.seal" for kind, _ in told)
     assert len(opened) == sum(kind == "seg.open" for kind, _ in told)
+    check_order(told)
     for stream in STREAMS:
-        for each in segments(folder, stream, given_up=True):
+        for each in segments(folder, stream, passed_over=True):
             place = (stream, each.fields["segno"])
             if each.frames or place in opened:
                 assert opened[place]["header"] == each.header_hash.hex()
                 assert opened[place]["first_seq"] == each.fields["first_seq"]
-            if each.seal is not None and place in ended:
+            if place in ended:
                 body = ended[place]
+                assert each.seal is not None
                 assert (body["seal"], body["bytes"]) == (each.seal_hash, each.path.stat().st_size)
                 assert (body["frames"], body["next_seq"]) == (len(each.frames), each.next_seq)
                 assert (body["records"], body["reason"]) == (len(each.records), each.seal["reason"])
 
 
-def check_whole(folder: Path) -> None:
+def check_order(told: list[tuple[str, dict[str, Any]]]) -> None:
+    """Of each stream one segment after the other: whatever is said of one comes before the next is opened."""
+    now = dict.fromkeys(STREAMS, 0)
+    for kind, body in told:
+        if kind == "seg.open":
+            assert body["segno"] > now[body["stream"]]
+            now[body["stream"]] = body["segno"]
+        elif kind.startswith("seg."):
+            assert body["segno"] == now[body["stream"]]
+
+
+def check_whole(folder: Path, *, passed_over: bool = False) -> None:
     """A log that was closed in order: everything sealed, and the ledger says so."""
     check_ledger(folder)
     ended = {(body["stream"], body["segno"]) for _, body in entries(folder, "seg.seal")}
     opened = {(body["stream"], body["segno"]) for _, body in entries(folder, "seg.open")}
+    recovered = {(body["stream"], body["segno"]) for _, body in entries(folder, "seg.recover")}
     found = {
         (stream, each.fields["segno"])
         for stream in STREAMS
-        for each in segments(folder, stream)
-        if each.seal is not None
+        for each in segments(folder, stream, passed_over=passed_over)
     }
-    assert found == ended == opened
+    assert found == opened
+    assert opened - ended <= (recovered if passed_over else set())
 
 
 class Crash(BaseException):
@@ -219,8 +233,8 @@ def records(first: int, last: int, *, source: str = "reflex", stream: str = "saf
     return [record(seq, source=source, stream=stream) for seq in range(first, last + 1)]
 
 
-def segments(folder: Path, stream: str = "safety", *, given_up: bool = False) -> list[Segment]:
-    return read_stream(folder, stream, KEYS, given_up=given_up) if (folder / stream).is_dir() else []
+def segments(folder: Path, stream: str = "safety", *, passed_over: bool = False) -> list[Segment]:
+    return read_stream(folder, stream, KEYS, passed_over=passed_over) if (folder / stream).is_dir() else []
 
 
 def seqs(folder: Path, stream: str = "safety", source: str = "reflex") -> list[int]:

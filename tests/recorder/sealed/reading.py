@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import json
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,11 @@ class Segment:
         return last.first_seq + last.count if last else int(self.fields["first_seq"])
 
 
-def read_segment(path: Path, keys: dict[str, bytes]) -> Segment:
-    """`keys`: kid → private key of a recipient; all that the header names, where it takes all."""
+def read_segment(path: Path, keys: dict[str, bytes], damaged: Mapping[int, int] | None = None) -> Segment:
+    """`keys`: kid → private key of a recipient; all that the header names, where it takes all.
+
+    `damaged`: offset → bytes that are skipped, as the ledger says.
+    """
     data = path.read_bytes()
     magic, version, number, zero, fields_len, wraps_len = struct.unpack_from("<4sBBHII", data)
     assert (magic, version, number, zero) == (b"WLOG", 1, 1, 0)
@@ -84,7 +88,7 @@ def read_segment(path: Path, keys: dict[str, bytes]) -> Segment:
     header_hash = sha(fields_hash, sha(data[middle:end]))
     secret = unwrapped(fields, json.loads(data[middle:end]), fields_hash, keys)
     assert hmac.digest(secret, b"robot-warden log v1 commitment", "sha256") == unb64(fields["commitment"])
-    frames, seal, h, after, stop = read_frames(data, end + 4, header_hash)
+    frames, seal, h, after, stop = read_frames(data, end + 4, header_hash, damaged or {})
     key = HKDF(SHA256(), 32, fields_hash, b"robot-warden log v1 root").derive(secret)
     decrypt(frames, key)
     return Segment(path, fields, header_hash, end + 4, frames, seal, h, after, stop, any(data[stop:]))
@@ -110,10 +114,11 @@ def unwrapped(
 
 
 def read_frames(
-    data: bytes, offset: int, h: bytes
+    data: bytes, offset: int, h: bytes, damaged: Mapping[int, int]
 ) -> tuple[list[Frame], dict[str, Any] | None, bytes, str, int]:
     """(frames of records, seal, h before the seal, seal hash, offset after all that is whole)."""
     frames: list[Frame] = []
+    offset += damaged.get(offset, 0)
     while (frame := whole_frame(data, offset)) is not None:
         if frame.type == 2:
             told = json.loads(frame.raw[24:-20])
@@ -122,10 +127,11 @@ def read_frames(
             assert (frame.count, frame.index, frame.index) == (0, len(frames), told["frames"])
             assert told["records"] == sum(each.count for each in frames)
             return frames, told, h, sha(h, frame.raw[:-4]).hex(), offset + len(frame.raw)
-        assert frame.index == len(frames)
+        assert frame.index == len(frames) or damaged
         frames.append(frame)
         h = sha(h, frame.raw[:-4])
         offset += len(frame.raw)
+        offset += damaged.get(offset, 0)
     return frames, None, h, "", offset
 
 
@@ -161,28 +167,41 @@ def unpacked(plain: bytes, frame: Frame) -> list[dict[str, Any]]:
     return records
 
 
+def told(folder: Path, kind: str, stream: str) -> dict[int, dict[str, Any]]:
+    """By segno, the last entry of that kind."""
+    path = folder / "ledger.jsonl"
+    lines = map(json.loads, path.read_bytes().splitlines()) if path.exists() else ()
+    bodies = [line["body"] for line in lines if line["kind"] == kind]
+    return {body["segno"]: body for body in bodies if body["stream"] == stream}
+
+
 def read_stream(
-    folder: Path, stream: str, keys: dict[str, bytes], *, given_up: bool = False
+    folder: Path, stream: str, keys: dict[str, bytes], *, passed_over: bool = False
 ) -> list[Segment]:
     """All its segments in order; the numbers of segments and records and the chain of seals asserted.
 
-    `given_up`: some may not be sealed before the next start; what is in the next one does not count in them.
+    `passed_over`: some may never have been sealed; what is in the next one does not count in them.
     """
-    segments = [read_segment(path, keys) for path in sorted((folder / stream).glob("*.seg"))]
-    next_seq = 1
-    before: Segment | None = None
+    recovered, sealed = told(folder, "seg.recover", stream), told(folder, "seg.seal", stream)
+    segments = []
+    for path in sorted((folder / stream).glob("*.seg")):
+        damaged = dict(recovered.get(int(path.stem), {"damaged": []})["damaged"])
+        segments.append(read_segment(path, keys, damaged))
+    next_seq, prev_seal = 1, "0" * 64
     for segment, after in zip(segments, [*segments[1:], None], strict=False):
-        assert segment.path.name == f"{segment.fields['segno']:010}.seg"
+        segno = segment.fields["segno"]
+        assert segment.path.name == f"{segno:010}.seg"
         assert segment.fields["stream"] == stream
-        if before is not None and before.seal is not None:
-            assert segment.fields["prev_seal"] == before.seal_hash
+        assert segment.fields["prev_seal"] == prev_seal
         assert segment.fields["first_seq"] == next_seq
-        if given_up and after is not None:
+        if passed_over and after is not None and segno not in sealed:
+            assert segno in recovered
             segment.frames = [each for each in segment.frames if each.first_seq < after.fields["first_seq"]]
         else:
             assert not segment.more
+            assert after is None or segment.seal is not None
+            prev_seal = segment.seal_hash
         for frame in segment.frames:
             assert frame.first_seq == next_seq
             next_seq += frame.count
-        before = segment
     return segments

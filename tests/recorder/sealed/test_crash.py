@@ -65,7 +65,11 @@ def life(folder: Path, senders: Senders, crash_step: int, part: int | None) -> b
 
 
 def found(folder: Path, stream: str) -> list[tuple[str, int, object]]:
-    return [(item["s"], item["q"], item["d"]) for each in segments(folder, stream) for item in each.records]
+    return [
+        (item["s"], item["q"], item["d"])
+        for each in segments(folder, stream, passed_over=True)
+        for item in each.records
+    ]
 
 
 def wanted(stream: str, batches: int) -> list[tuple[str, int, object]]:

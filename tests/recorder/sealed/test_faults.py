@@ -13,15 +13,23 @@ import pytest
 
 from agent.recorder.log import LogError, Record
 from agent.recorder.sealed.log import SealedLog
+from agent.recorder.sealed.opened import SKIP_BYTES
+from agent.recorder.sealed.stream import EIO_TRIES
 from tests.recorder.sealed.logs import (
     FaultyDisk,
     check_whole,
     entries,
     open_log,
     records,
-    seqs,
+    segments,
 )
 from tests.recorder.sealed.test_crash import BATCHES, PLAIN, found, wanted
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "log"
+
 
 Fault = Callable[[int, str], None]
 
@@ -77,16 +85,19 @@ def every_step(folder: Path, times: int, code: int, part: int | None) -> Iterato
 
 
 def check(folder: Path, extra: list[Record]) -> None:
-    """The next start puts in order what was given up, and finds nothing else to do."""
-    before = entries(folder)
-    given_up = len(list(folder.glob("*/*.seg"))) > sum(kind == "seg.seal" for kind, _ in before)
-    open_log(folder, sealing=PLAIN).close()
-    assert given_up or entries(folder) == before
+    """Everything once, in order; and nothing is left for the next start to do."""
     for stream in ("safety", "net"):
         ours = [item for item in found(folder, stream) if item[0] != "monitor"]
         assert ours == wanted(stream, len(BATCHES))
-    assert seqs(folder, source="monitor") == [item.seq for item in extra]
-    check_whole(folder)
+    assert [item[1] for item in found(folder, "safety") if item[0] == "monitor"] == [e.seq for e in extra]
+    check_whole(folder, passed_over=True)
+    before = entries(folder)
+    log = open_log(folder, sealing=PLAIN)
+    assert {name: total.records for name, total in log.totals.items()} == {
+        name: len(found(folder, name)) for name in ("safety", "net")
+    }
+    log.close()
+    assert entries(folder) == before
 
 
 @pytest.mark.parametrize(
@@ -108,3 +119,123 @@ def test_short_writes(tmp_path: Path) -> None:
     disk.most_at_once = 7
     assert run(tmp_path / "log", disk) == (0, [])
     check(tmp_path / "log", [])
+
+
+# ---- a segment that goes on failing
+
+
+class BadPlace(FaultyDisk):
+    """One byte of every file that cannot be written."""
+
+    bad = -1
+
+    def write(self, fd: int, data: memoryview, offset: int) -> int:
+        if offset <= self.bad < offset + len(data):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().write(fd, data, offset)
+
+
+def failures_until_taken(log: SealedLog, batch: list[Record]) -> int:
+    return append(log, batch, [])
+
+
+def test_a_place_that_cannot_be_written_is_left_out(folder: Path) -> None:
+    disk = BadPlace()
+    log = open_log(folder, disk, PLAIN)
+    log.append(records(1, 2))
+    end = segments(folder)[0].end
+    disk.bad = end + 10
+    assert failures_until_taken(log, records(3, 4)) == EIO_TRIES
+    disk.bad = -1
+    log.close()
+    first, second = segments(folder)
+    assert [len(first.records), len(second.records)] == [2, 2]
+    (body,) = (body for _, body in entries(folder, "seg.recover"))
+    ((start, size),) = body["damaged"]
+    assert start == end
+    assert size > SKIP_BYTES
+    assert first.seal == {"frames": 1, "records": 2, "bytes": end + size, "reason": "damaged"}
+    check_whole(folder)
+    told = entries(folder)
+    log = open_log(folder, sealing=PLAIN)
+    assert (log.recovered, log.totals["safety"].records) == ((), 4)
+    log.close()
+    assert entries(folder) == told
+
+
+def only(name: str, times: int) -> Fault:
+    """That call fails so many times."""
+    left = [times]
+
+    def fault(_step: int, called: str) -> None:
+        if called == name and left[0]:
+            left[0] -= 1
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    return fault
+
+
+def test_a_place_that_can_be_written_again_gets_the_seal(folder: Path) -> None:
+    disk = FaultyDisk()
+    log = open_log(folder, disk, PLAIN)
+    log.append(records(1, 2))
+    disk.fault = only("sync", EIO_TRIES)
+    assert failures_until_taken(log, records(3, 4)) == EIO_TRIES
+    log.close()
+    assert [each.seal["reason"] for each in segments(folder) if each.seal] == ["damaged", "end"]
+    assert not entries(folder, "seg.recover")
+    check_whole(folder)
+
+
+def test_a_file_that_cannot_be_written_at_all_is_passed_over(folder: Path) -> None:
+    disk = FaultyDisk()
+    log = open_log(folder, disk, PLAIN)
+    log.append(records(1, 2))
+    disk.fault = only("sync", EIO_TRIES + 2)
+    assert failures_until_taken(log, records(3, 4)) == EIO_TRIES
+    log.close()
+    first, second = segments(folder, passed_over=True)
+    assert first.seal is None
+    assert [len(first.records), len(second.records)] == [2, 2]
+    (body,) = (body for _, body in entries(folder, "seg.recover"))
+    assert (body["frames"], body["next_seq"], body["damaged"]) == (1, 3, [])
+    check_whole(folder, passed_over=True)
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+def test_a_ledger_that_fails_while_a_segment_is_given_up(folder: Path, calls: int) -> None:
+    """The segment stays until it can be said what became of it."""
+    disk = FaultyDisk()
+    log = open_log(folder, disk, PLAIN)
+    log.append(records(1, 2))
+    sync = only("sync", EIO_TRIES + (2 if calls == 2 else 0))
+    ledger = [only("seg.recover", 2), only("seg.seal", 2)]
+
+    def fault(step: int, name: str) -> None:
+        for each in (sync, *ledger):
+            each(step, name)
+
+    disk.fault = fault
+    assert failures_until_taken(log, records(3, 4)) > EIO_TRIES
+    log.close()
+    assert [item[1] for item in found(folder, "safety")] == [1, 2, 3, 4]
+    check_whole(folder, passed_over=True)
+
+
+def test_a_folder_that_cannot_be_synced_keeps_its_segment(folder: Path) -> None:
+    disk = FaultyDisk()
+    log = open_log(folder, disk, PLAIN)
+    log.append(records(1, 2))
+    log.change(PLAIN.recipients, "any")
+    names = [0]
+
+    def fault(_step: int, name: str) -> None:
+        names[0] = name == "rename" or (names[0] and name == "sync_all" and names[0] + 1)
+        if names[0] > 1 and names[0] < 7:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    disk.fault = fault
+    assert failures_until_taken(log, records(3, 4)) > EIO_TRIES
+    log.close()
+    assert [len(each.records) for each in segments(folder)] == [2, 2]
+    check_whole(folder)

@@ -51,7 +51,7 @@ def numbers(folder: Path) -> dict[str, list[int]]:
     """Of each sender, over all streams."""
     found: dict[str, list[int]] = {source: [] for source in SENDERS}
     for stream in STREAMS:
-        for each in segments(folder, stream, given_up=True):
+        for each in segments(folder, stream, passed_over=True):
             for item in each.records:
                 assert item["d"]["n"] == item["q"]
                 found[item["s"]].append(item["q"])

@@ -4,7 +4,8 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tests.recorder.sealed.logs import (
     KEYS,
     RECIPIENTS,
     SEALING,
+    Crash,
     FaultyDisk,
     PlainLedger,
     abandon,
@@ -196,7 +198,7 @@ def test_any_one_byte_damaged_never_stops_a_start(folder: Path) -> None:
         log.append([record(9, stream="net")])
         log.close()
         left = b"".join(path.read_bytes() for path in sorted((copy / "net").iterdir()))
-        assert changed[offset : offset + 40] in left, "nothing is deleted"
+        assert changed[offset : offset + 40].rstrip(b"\0") in left, "nothing is deleted"
 
 
 # ---- what cannot be done now
@@ -214,16 +216,47 @@ def torn(folder: Path, stream: str) -> Segment:
     return segment
 
 
-def test_torn_bytes_without_room_for_a_copy_stay_for_a_better_day(folder: Path, stream: str) -> None:
+def test_torn_bytes_without_room_for_a_copy_stay_before_the_seal(folder: Path, stream: str) -> None:
     segment = torn(folder, stream)
-    size = segment.path.stat().st_size
+    before = segment.path.read_bytes()
+    size = len(before.rstrip(b"\0")) - segment.frames[-1].offset
     log = open_log(folder, FaultyDisk(full), ONE)
-    assert log.recovered == (Recovered(f"{stream}/{NAME}", size - segment.frames[-1].offset, ""),)
-    assert segment.path.stat().st_size == size
-    assert recover_entry(folder)["kept_as"] == ""
-    abandon(log)
-    open_log(folder, FaultyDisk(full), ONE).close()
-    assert len(entries(folder, "seg.recover")) == 1, "not said at every start"
+    assert log.recovered == (Recovered(f"{stream}/{NAME}", size, ""),)
+    end = segment.frames[-1].offset + size
+    assert segment.path.read_bytes()[:end] == before[:end]
+    body = recover_entry(folder)
+    assert (body["torn_bytes"], body["kept_as"]) == (0, "")
+    assert body["damaged"] == [[segment.frames[-1].offset, size]]
+    log.close()
+    log = open_log(folder, sealing=ONE)
+    assert log.recovered == ()
+    log.append([record(4, stream=stream)])
+    log.close()
+    assert seqs(folder, stream) == [1, 2, 3, 4]
+    assert segments(folder, stream)[0].seal == {
+        "frames": FRAMES - 1,
+        "records": FRAMES - 1,
+        "bytes": end,
+        "reason": "damaged",
+    }
+    check_whole(folder)
+
+
+@pytest.mark.parametrize("step", range(1, 9))
+def test_a_crash_while_torn_bytes_are_left_where_they_are(folder: Path, stream: str, step: int) -> None:
+    """Also when there is room again at the next start: the ledger has said that they stay."""
+    torn(folder, stream)
+    disk = FaultyDisk()
+    disk.part = 20
+
+    def fault(now: int, name: str) -> None:
+        full(now, name)
+        if now == step:
+            raise Crash
+
+    disk.fault = fault
+    with suppress(Crash):
+        abandon(open_log(folder, disk, ONE))
     log = open_log(folder, sealing=ONE)
     log.append([record(4, stream=stream)])
     log.close()
@@ -231,35 +264,69 @@ def test_torn_bytes_without_room_for_a_copy_stay_for_a_better_day(folder: Path, 
     check_whole(folder)
 
 
-def test_the_log_goes_on_behind_torn_bytes_that_could_not_be_copied(folder: Path) -> None:
-    torn(folder, "net")
-    disk = FaultyDisk(full)
+def test_nothing_is_opened_before_the_last_segment_could_be_ended(folder: Path, stream: str) -> None:
+    torn(folder, stream)
+    disk = FaultyDisk(failing_from_now(errno.ENOSPC))
     log = open_log(folder, disk, ONE)
-    disk.fault = lambda _step, _name: None  # room again
-    log.append([record(4, stream="net")])
+    assert log.recovered[0].segment == f"{stream}/{NAME}"
+    for _ in range(2):
+        with pytest.raises(LogError) as caught:
+            log.append([record(4, stream=stream)])
+        assert caught.value.errno == errno.ENOSPC
+    assert len(list((folder / stream).glob("*.seg"))) == 1
+    disk.fault = lambda _step, _name: None
+    log.append([record(4, stream=stream)])
     log.close()
-    first, second = (folder / "net" / f"{number:010}.seg" for number in (1, 2))
-    named = read_segment(second, KEYS).fields["prev_seal"]
-    assert reopened(folder)[0].kept_as == f"{NAME}.torn-1"
-    assert read_segment(first, KEYS).seal_hash == named, "the seal that the next one had named already"
-    assert seqs(folder, "net") == [1, 2, 3, 4]
+    assert seqs(folder, stream) == [1, 2, 3, 4]
+    assert log.totals[stream].records == FRAMES
     check_whole(folder)
+
+
+def failing_from_now(code: int) -> Callable[[int, str], None]:
+    """Writes and new files fail."""
+
+    def fault(_step: int, name: str) -> None:
+        if name in {"create", "write"}:
+            raise OSError(code, os.strerror(code))
+
+    return fault
+
+
+def test_a_segment_that_cannot_be_written_is_passed_over_for_good(folder: Path, stream: str) -> None:
+    torn(folder, stream)
+    disk = FaultyDisk(failing_from_now(errno.EIO))
+    log = open_log(folder, disk, ONE)
+    disk.fault = lambda _step, _name: None
+    log.append([record(4, stream=stream)])
+    log.close()
+    before = (folder / stream / NAME).read_bytes()
+    told = entries(folder)
+    log = open_log(folder, sealing=ONE)
+    assert log.recovered == ()
+    assert log.totals[stream].records == FRAMES
+    log.close()
+    assert entries(folder) == told
+    assert (folder / stream / NAME).read_bytes() == before
+    second = read_segment(folder / stream / "0000000002.seg", KEYS)
+    assert (second.fields["first_seq"], second.fields["prev_seal"]) == (FRAMES, "0" * 64)
+    check_whole(folder, passed_over=True)
 
 
 def test_a_ledger_that_fails_delays_the_repair(folder: Path, stream: str) -> None:
     segment = torn(folder, stream)
     before = segment.path.read_bytes()
+    refused = [True]
 
-    def refuse(kind: str) -> None:
-        raise LogError(folder / "ledger.jsonl", f"{kind}: not now", errno.EIO)
+    def gate(kind: str) -> None:
+        if refused[0]:
+            raise LogError(folder / "ledger.jsonl", f"{kind}: not now", errno.EIO)
 
-    log = SealedLog(folder, ONE, PlainLedger(folder, refuse), disk=FaultyDisk())
+    log = SealedLog(folder, ONE, PlainLedger(folder, gate), disk=FaultyDisk())
     assert log.recovered[0].segment == f"{stream}/{NAME}"
     assert segment.path.read_bytes() == before
-    with pytest.raises(LogError, match="not now"):
+    with pytest.raises(LogError, match=r"seg\.recover: not now"):
         log.append([record(4, stream=stream)])
-    abandon(log)
-    log = open_log(folder, sealing=ONE)
+    refused[0] = False
     log.append([record(4, stream=stream)])
     log.close()
     assert seqs(folder, stream) == [1, 2, 3, 4]
@@ -283,6 +350,23 @@ def test_an_unreadable_segment_stays_and_the_ledger_says_how_it_ended(folder: Pa
 
 
 # ---- ends that the ledger does not know
+
+
+def test_an_unreadable_segment_that_was_open_ended_where_the_ledger_last_saw_it(
+    folder: Path, stream: str
+) -> None:
+    killed(folder, stream)
+    PlainLedger(folder).append(
+        "checkpoint", {"streams": {stream: {"segno": 1, "frames": 3, "next_seq": 4, "h": "00"}}}
+    )
+    path = folder / stream / NAME
+    path.rename(path.with_suffix(".aside"))
+    path.symlink_to(path)
+    log = open_log(folder, sealing=ONE)
+    log.append([record(4, stream=stream)])
+    log.close()
+    after = read_segment(folder / stream / "0000000002.seg", KEYS)
+    assert (after.fields["first_seq"], after.fields["prev_seal"]) == (4, "0" * 64)
 
 
 def test_a_seal_that_the_ledger_never_heard_of_is_told(folder: Path, stream: str) -> None:
