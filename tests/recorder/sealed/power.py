@@ -3,7 +3,8 @@
 import os
 import random
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from agent.recorder.sealed.folder import exists
@@ -27,6 +28,7 @@ class PowerDisk(FaultyDisk):
 
     def __init__(self) -> None:
         super().__init__()
+        self._rng = random.Random(1)
         self._files: dict[int, _Unsynced] = {}
         """By inode; a folder's are the names in it."""
 
@@ -78,12 +80,26 @@ class PowerDisk(FaultyDisk):
         file.undo.append(undo)
 
     def sync(self, fd: int) -> None:
-        super().sync(fd)
-        self._file(fd).undo.clear()
+        with self._dropped_if_it_fails(fd):
+            super().sync(fd)
 
     def sync_all(self, fd: int) -> None:
-        super().sync_all(fd)
-        self._file(fd).undo.clear()
+        with self._dropped_if_it_fails(fd):
+            super().sync_all(fd)
+
+    @contextmanager
+    def _dropped_if_it_fails(self, fd: int) -> Iterator[None]:
+        """The kernel gives pages up that it could not write: a sync that succeeds later is not about them."""
+        file = self._file(fd)
+        try:
+            yield
+        except OSError:
+            if not stat.S_ISDIR(os.fstat(fd).st_mode):
+                for undo in reversed(file.undo):
+                    undo(self._rng)
+                file.undo.clear()
+            raise
+        file.undo.clear()
 
     def create(self, name: str, folder_fd: int) -> int:
         fd = super().create(name, folder_fd)

@@ -209,6 +209,18 @@ def test_rotation_by_size_leaves_room_for_the_seal(folder: Path) -> None:
     check_whole(folder)
 
 
+def test_the_order_of_a_rotation(folder: Path) -> None:
+    """README of agent/logformat: `seg.open` durable before frame 0, `seg.seal` after the seal is."""
+    disk = FaultyDisk()
+    with closing(open_log(folder, disk, PLAIN)) as log:
+        log.append([record(1, stream="net", text="x" * 2_000)])
+        disk.calls.clear()
+        log.append([record(2, stream="net", text="x" * 2_000)])
+        ended = ["write", "sync", "cut", "sync_all", "seg.seal"]
+        opened = ["create", "write", "sync_all", "rename", "sync_all", "seg.open"]
+        assert disk.calls == [*ended, *opened, "write", "write", "sync"]
+
+
 def test_rotation_by_age(folder: Path) -> None:
     time = Time()
     with closing(open_log(folder, clocks=time.clocks)) as log:

@@ -109,6 +109,14 @@ def test_a_tail_torn_at_every_byte(folder: Path, stream: str, blank: bool) -> No
         check_torn(copy, stream, segment, offset)
 
 
+def test_the_order_of_a_repair(folder: Path) -> None:
+    torn(folder, "net")
+    disk = FaultyDisk()
+    open_log(folder, disk, ONE).close()
+    kept = ["create", "write", "sync_all", "sync_all", "seg.recover"]
+    assert disk.calls[:9] == [*kept, "cut", "write", "sync_all", "seg.seal"]
+
+
 def test_a_header_torn_at_every_byte(folder: Path) -> None:
     segment = killed(folder, "net")
     data = segment.path.read_bytes()
