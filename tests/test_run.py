@@ -1,5 +1,6 @@
 """`warden run`, the whole program in real processes: what it refuses, what stops it, and how it ends."""
 
+import json
 import os
 import shutil
 import signal
@@ -158,7 +159,13 @@ def test_a_second_one_of_the_same_robot_is_refused_and_the_first_goes_on(
     assert "could not be started" in ended.stderr
     assert {name: pid_of(bare.run_folder, name) for name in MODULES} == pids
     assert child.ended is None
-    assert warden("log", "verify", "--config", bare.plan).returncode == 0
+    log = bare.folder / "log"
+    genesis = bare.folder / "genesis"
+    genesis.write_bytes((log / "ledger.jsonl").read_bytes().partition(b"\n")[0])
+    found = warden("log", "verify", "--config", bare.plan, "--genesis", genesis, "--json")
+    report = json.loads(found.stdout)
+    assert report["exit_code"] == found.returncode == 1
+    assert set(report["counts"]) == {"open"}, "its segments are being written, and nothing else is said of it"
 
 
 def test_its_last_start_is_told_with_the_pids(running: tuple[Bare, Child]) -> None:

@@ -41,10 +41,8 @@ def of(records: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 
 
 def test_a_stop_is_an_incident_with_what_the_robot_told_before_it_and_after(scene: Scene) -> None:
-    scene.run()
+    block_until(lambda: _moves_undisturbed(scene))
     incidents = len(entries(scene, "incident"))
-    moving_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    block_until(lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME) - moving_ns > S)
     pressed_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     scene.site.node_a.control.press("estop")
     block_until(lambda: not scene.moving())
@@ -68,6 +66,13 @@ def test_a_stop_is_an_incident_with_what_the_robot_told_before_it_and_after(scen
     assert speeds[0] > 0.1
     assert incident["response"] == "emergency_stop"
     assert incident["to_ns"] - incident["from_ns"] == 3 * S
+
+
+def _moves_undisturbed(scene: Scene) -> bool:
+    """For a second since the last incident was over: on a busy machine there are stops of its own."""
+    scene.run()
+    over_ns = max((incident["to_ns"] for incident in entries(scene, "incident")), default=0)
+    return scene.moving() and time.time_ns() > over_ns + S
 
 
 def test_the_network_log_says_who_was_connected_and_how_much_went_over_which_topic(scene: Scene) -> None:
