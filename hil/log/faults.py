@@ -34,18 +34,31 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 def main(arguments: argparse.Namespace) -> int:
     """1 where something was lost in silence or verify said what is not true."""
     results: list[Result] = []
+    try:
+        _run(arguments, results)
+    finally:  # what was found until somebody interrupted it counts too
+        _tell(arguments, results)
+    return 0 if all(result.tally.good for result in results) else 1
+
+
+def _run(arguments: argparse.Namespace, results: list[Result]) -> None:
     wanted = [BY_NAME[name] for name in arguments.fault or BY_NAME]
-    options = {"seed": arguments.seed, "thin": arguments.thin, "lives": arguments.lives}
-    for fault, tries in run(wanted, arguments.folder, now=time.monotonic, **options):
+    for fault, tries in run(wanted, arguments.folder, now=time.monotonic, **_options(arguments)):
         with counter(fault.en) as advance:
             results.append(tries(advance))
         print(_row_words(results[-1]), file=sys.stderr)
-    about: dict[str, object] = {**options, "load_average": load_average()}
+
+
+def _options(arguments: argparse.Namespace) -> dict[str, int]:
+    return {"seed": arguments.seed, "thin": arguments.thin, "lives": arguments.lives}
+
+
+def _tell(arguments: argparse.Namespace, results: Sequence[Result]) -> None:
+    about: dict[str, object] = {**_options(arguments), "load_average": load_average()}
     show(table(results), about)
     _show_wrong(results)
     if arguments.json is not None:
         write_json(arguments.json, about, [as_json(result) for result in results])
-    return 0 if all(result.tally.good for result in results) else 1
 
 
 def table(results: Sequence[Result]) -> Table:
