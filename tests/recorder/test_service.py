@@ -517,8 +517,9 @@ async def test_with_a_real_sink(rig: Rig) -> None:
         sink.start()
         for number in range(1000):
             sink.emit("e", {"n": number, "odd": object()}, stream="tele")
+        sink.emit("last", {})  # takes along what still waits for company
         await wait_until(lambda: not sink.pending)
-    found = [item for item in kept(rig.folder) if item.source == "monitor"]
+    found = [item for item in kept(rig.folder) if item.kind == "e"]
     assert [item.body["n"] for item in found] == list(range(1000))
     assert {item.stream for item in found} == {"tele"}
     check_ledger(rig.folder)
