@@ -14,6 +14,7 @@ import pytest
 from agent.recorder.log import LogError, Record
 from agent.recorder.sealed.log import SealedLog
 from agent.recorder.sealed.opened import SKIP_BYTES
+from agent.recorder.sealed.scan import read_header, scan
 from agent.recorder.sealed.stream import EIO_TRIES
 from tests.recorder.sealed.logs import (
     FaultyDisk,
@@ -135,17 +136,13 @@ class BadPlace(FaultyDisk):
         return super().write(fd, data, offset)
 
 
-def failures_until_taken(log: SealedLog, batch: list[Record]) -> int:
-    return append(log, batch, [])
-
-
 def test_a_place_that_cannot_be_written_is_left_out(folder: Path) -> None:
     disk = BadPlace()
     log = open_log(folder, disk, PLAIN)
     log.append(records(1, 2))
     end = segments(folder)[0].end
     disk.bad = end + 10
-    assert failures_until_taken(log, records(3, 4)) == EIO_TRIES
+    assert append(log, records(3, 4), []) == EIO_TRIES
     disk.bad = -1
     log.close()
     first, second = segments(folder)
@@ -180,10 +177,50 @@ def test_a_place_that_can_be_written_again_gets_the_seal(folder: Path) -> None:
     log = open_log(folder, disk, PLAIN)
     log.append(records(1, 2))
     disk.fault = only("sync", EIO_TRIES)
-    assert failures_until_taken(log, records(3, 4)) == EIO_TRIES
+    assert append(log, records(3, 4), []) == EIO_TRIES
     log.close()
     assert [each.seal["reason"] for each in segments(folder) if each.seal] == ["damaged", "end"]
     assert not entries(folder, "seg.recover")
+    check_whole(folder)
+
+
+def test_a_seal_that_failed_and_is_there_does_not_stand_before_the_one_that_counts(folder: Path) -> None:
+    disk = FaultyDisk()
+    log = open_log(folder, disk, PLAIN)
+    log.append(records(1, 2))
+    disk.fault = only("sync", EIO_TRIES + 1)
+    append(log, records(3, 4), [])
+    log.close()
+    ((_, body),) = entries(folder, "seg.recover")
+    ((start, size),) = body["damaged"]
+    with (folder / "safety" / "0000000001.seg").open("rb") as file:
+        header = read_header(file.fileno())
+        assert header is not None
+        seen = scan(file.fileno(), header.suite, header.point)
+    assert seen.seal is not None
+    assert seen.seal.bytes == start + size
+    check_whole(folder)
+
+
+def test_a_segment_that_was_given_up_is_told_without_another_record(folder: Path) -> None:
+    disk = FaultyDisk()
+    log = open_log(folder, disk, PLAIN)
+    log.append(records(1, 2))
+    both = [only("sync", EIO_TRIES), only("seg.seal", 1)]
+
+    def fault(step: int, name: str) -> None:
+        for each in both:
+            each(step, name)
+
+    disk.fault = fault
+    for _ in range(EIO_TRIES + 1):
+        with pytest.raises(LogError):
+            log.append(records(3, 4))
+    log.rotate_due(0)
+    assert log.heads() == {}
+    log.append(records(3, 4))
+    log.close()
+    assert [item[1] for item in found(folder, "safety")] == [1, 2, 3, 4]
     check_whole(folder)
 
 
@@ -192,7 +229,7 @@ def test_a_file_that_cannot_be_written_at_all_is_passed_over(folder: Path) -> No
     log = open_log(folder, disk, PLAIN)
     log.append(records(1, 2))
     disk.fault = only("sync", EIO_TRIES + 2)
-    assert failures_until_taken(log, records(3, 4)) == EIO_TRIES
+    assert append(log, records(3, 4), []) == EIO_TRIES
     log.close()
     first, second = segments(folder, passed_over=True)
     assert first.seal is None
@@ -216,7 +253,7 @@ def test_a_ledger_that_fails_while_a_segment_is_given_up(folder: Path, calls: in
             each(step, name)
 
     disk.fault = fault
-    assert failures_until_taken(log, records(3, 4)) > EIO_TRIES
+    assert append(log, records(3, 4), []) > EIO_TRIES
     log.close()
     assert [item[1] for item in found(folder, "safety")] == [1, 2, 3, 4]
     check_whole(folder, passed_over=True)
@@ -235,7 +272,7 @@ def test_a_folder_that_cannot_be_synced_keeps_its_segment(folder: Path) -> None:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     disk.fault = fault
-    assert failures_until_taken(log, records(3, 4)) > EIO_TRIES
+    assert append(log, records(3, 4), []) > EIO_TRIES
     log.close()
     assert [len(each.records) for each in segments(folder)] == [2, 2]
     check_whole(folder)

@@ -17,6 +17,7 @@ from tests.recorder.sealed.logs import (
     OTHER_BOOT,
     RECIPIENTS,
     SEALING,
+    Crash,
     FaultyDisk,
     abandon,
     check_whole,
@@ -168,6 +169,25 @@ def test_what_is_settled_is_told_even_after_a_kill(folder: Path) -> None:
         assert not after.has(record(1, boot=OTHER_BOOT))
 
 
+def test_nothing_is_settled_while_part_of_a_batch_waits(folder: Path) -> None:
+    disk, syncs = FaultyDisk(), [0]
+
+    def fault(_step: int, name: str) -> None:
+        syncs[0] += name == "sync"
+        if name == "sync" and syncs[0] == 3:
+            raise OSError(ENOSPC, os.strerror(ENOSPC))
+
+    log = open_log(folder, disk, PLAIN)
+    disk.fault = fault
+    batch = [record(seq, stream="net", text="x" * 60_000) for seq in range(1, 40)]
+    with pytest.raises(LogError):
+        log.append(batch)  # three frames, each a segment: one is on the disk, and its seal
+    assert (log.last_seq(*ME), log.has(batch[0]), log.has(batch[-1])) == (0, True, False)
+    abandon(log)
+    with closing(open_log(folder, sealing=PLAIN)) as after:
+        assert (after.last_seq(*ME), after.has(batch[0])) == (0, True)
+
+
 def test_without_a_word_for_it_the_largest_of_each_sender_is_settled(folder: Path) -> None:
     with closing(open_log(folder)) as log:
         log.append([record(3), record(2, stream="net"), record(8, source="remote")])
@@ -266,6 +286,27 @@ def test_other_recipients_while_frames_wait_come_after_these(folder: Path) -> No
         log.append(records(3, 3))
     assert [len(each.records) for each in segments(folder)] == [2, 1]
     assert reasons(folder) == ["recipients", "end"]
+
+
+def test_room_that_a_longer_header_was_written_in_is_taken_all_the_same(folder: Path) -> None:
+    disk = FaultyDisk()
+    log = open_log(folder, disk)
+
+    def fault(_step: int, name: str) -> None:
+        if name == "rename":
+            raise Crash
+
+    disk.fault = fault
+    with pytest.raises(Crash):
+        log.append([record(1)])
+    abandon(log)
+    shorter = replace(SEALING, recipients=RECIPIENTS[:1])
+    log = open_log(folder, sealing=shorter)
+    log.append([record(1)])
+    abandon(log)
+    with closing(open_log(folder, sealing=shorter)) as after:
+        assert after.recovered == ()
+    assert seqs(folder) == [1]
 
 
 def test_both_recipients_together(folder: Path) -> None:

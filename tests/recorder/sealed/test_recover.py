@@ -117,6 +117,23 @@ def test_the_order_of_a_repair(folder: Path) -> None:
     assert disk.calls[:9] == [*kept, "cut", "write", "sync_all", "seg.seal"]
 
 
+@pytest.mark.parametrize("where", ["seg.recover", "cut", "seg.seal"])
+def test_a_repair_that_is_cut_off_is_not_begun_anew(folder: Path, stream: str, where: str) -> None:
+    torn(folder, stream)
+
+    def fault(_step: int, name: str) -> None:
+        if name == where:
+            raise Crash
+
+    for _ in range(2):
+        with pytest.raises(Crash):
+            open_log(folder, FaultyDisk(fault), ONE)
+    reopened(folder)
+    assert [path.name for path in (folder / stream).glob("*.torn-*")] == [f"{NAME}.torn-1"]
+    assert recover_entry(folder)["kept_as"] == f"{NAME}.torn-1"
+    check_whole(folder)
+
+
 def test_a_header_torn_at_every_byte(folder: Path) -> None:
     segment = killed(folder, "net")
     data = segment.path.read_bytes()
@@ -247,6 +264,22 @@ def test_torn_bytes_without_room_for_a_copy_stay_before_the_seal(folder: Path, s
         "bytes": end,
         "reason": "damaged",
     }
+    check_whole(folder)
+
+
+def test_half_a_copy_is_no_copy(folder: Path, stream: str) -> None:
+    torn(folder, stream)
+    disk = FaultyDisk()
+    disk.part = 3
+
+    def fault(_step: int, name: str) -> None:
+        if name == "write" and disk.calls.count("write") == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    disk.fault = fault
+    open_log(folder, disk, ONE).close()
+    assert list((folder / stream).glob("*.torn-*")) == []
+    assert len(recover_entry(folder)["damaged"]) == 1  # type: ignore[arg-type]
     check_whole(folder)
 
 
