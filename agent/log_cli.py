@@ -5,9 +5,10 @@ can be judged. Of decrypt: 0 all was read, 1 all but torn tails, 2 something doe
 open it, or it cannot be done. Wrong usage is 2 too, and prints no verdict.
 """
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -293,7 +294,17 @@ def _ended(code: int, *, as_json: bool, on_error: bool = False) -> Iterator[None
         raise  # whoever read the output has seen enough: the command line's business
     except OSError as error:
         named = f"{error.filename}: " if error.filename else ""
+        if on_error:
+            _give_up_output()
         end(code, f"{named}{error.strerror or error}", as_json=as_json, on_error=on_error)
+
+
+def _give_up_output() -> None:
+    """What standard output did not take is not tried again at the end, which would be a second error."""
+    with suppress(OSError):  # none of its own, as in a test
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
 
 
 def _report(

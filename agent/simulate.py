@@ -95,7 +95,8 @@ class Controls:
 
 def attach(loop: AbstractEventLoop, controls: Controls, end: Callable[[], None]) -> Callable[[], None]:
     """Takes a person's acts from standard input until `end`; gives what to call at the end."""
-    screen = sys.stdin.isatty() and sys.stdout.isatty()
+    # A dumb terminal shows no panel: it takes the words of a pipe.
+    screen = sys.stdin.isatty() and sys.stdout.isatty() and not Console().is_dumb_terminal
     parts = _Beats(loop, controls), (_Keys if screen else _Lines)(loop, controls, end)
 
     def detach() -> None:

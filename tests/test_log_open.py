@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -115,6 +116,8 @@ def piped(robot: Robot, target: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         ["/bin/bash", "-c", f"set -o pipefail; {line} {target}"],
         cwd=ROOT,
+        # Buffered, as it is for people: what is left in the buffer is tried again at the interpreter's end.
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
         capture_output=True,
         text=True,
         check=False,

@@ -33,10 +33,11 @@ def site() -> Iterator[Site]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def start(site: Site, stdin: int, stdout: int) -> "subprocess.Popen[bytes]":
+def start(site: Site, stdin: int, stdout: int, terminal: str = "xterm") -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "agent", "run", "--simulate", "--config", str(site.plan)]
+    env = {**os.environ, "TERM": terminal}
     with (site.folder / "err").open("wb") as errors:
-        return subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=errors, cwd=ROOT)
+        return subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=errors, cwd=ROOT, env=env)
 
 
 def up(site: Site) -> Person:
@@ -110,6 +111,29 @@ def test_keys_on_a_terminal(site: Site) -> None:
         os.write(master, b"hq")
         block_until(lambda: drain(master) and process.poll() is not None)
         assert process.returncode == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
+
+
+def test_a_terminal_that_shows_no_panel_takes_words(site: Site) -> None:
+    master, slave = pty.openpty()
+    process = start(site, slave, slave, terminal="dumb")
+    os.close(slave)
+    shown = bytearray()
+
+    def sees(words: str) -> bool:
+        shown.extend(os.read(master, 65536))
+        return words.encode() in shown
+
+    try:
+        up(site)
+        os.write(master, b"press estop\n")
+        block_until(lambda: sees("done"))
+        block_until(lambda: "estop_pressed" in stops(site))
+        os.write(master, b"quit\n")
+        assert process.wait(20) == 0
     finally:
         process.kill()
         process.wait()

@@ -129,8 +129,7 @@ def test_a_hold_is_placed_and_a_deletion_without_right_is_refused_with_its_reaso
     assert refused is not None
     assert refused["ok"] is False
     assert "malformed" in refused["reason"]
-    asked = of(scene.records(), "log_delete")
-    assert asked[-1]["ok"] is False
+    block_until(lambda: [body["ok"] for body in of(scene.records(), "log_delete")] == [False])
     assert not entries(scene, "delete")
 
 
