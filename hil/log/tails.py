@@ -6,6 +6,7 @@ from agent.logformat.layout import LEDGER_FILE
 from hil.log.judge import Case, code_of, judge, key_of, read
 from hil.log.specimen import Specimen, frame_ends, gone_on, make, segments_of
 from hil.log.trial import (
+    CLEANLY,
     FOUND,
     FOUND_OR_TORN,
     REPAIRED,
@@ -14,6 +15,9 @@ from hil.log.trial import (
     Tally,
     go_on,
 )
+
+LINE_END = b'"}\n'
+"""Of a ledger's line, after its signature."""
 
 
 def cut_open_segments(ground: Ground) -> Tally:
@@ -66,10 +70,13 @@ def cut_sealed_segments(ground: Ground) -> Tally:
 def cut_ledger(ground: Ground) -> Tally:
     """At every byte, with a witness that had seen it whole."""
     tally, specimen = Tally(), make(ground)
-    for at in ground.some(range((specimen.closed / LEDGER_FILE).stat().st_size)):
+    size = (specimen.closed / LEDGER_FILE).stat().st_size
+    for at in ground.some(range(size)):
         tally.begin()
         case = specimen.copy()
         os.truncate(case.folder / LEDGER_FILE, at)
         tally.see(code_of(case)[0], FOUND_OR_TORN, f"ledger cut at byte {at}")
-        gone_on(specimen, case, tally, FOUND, f"ledger cut at byte {at}")
+        # Of a line whose signature is whole the ending is known: it is put back, and nothing is missing.
+        after = FOUND if at < size - len(LINE_END) else CLEANLY
+        gone_on(specimen, case, tally, after, f"ledger cut at byte {at}")
     return tally

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from hil.log.__main__ import main
+from hil.log.judge import code_of
 from hil.log.life import CUT, FAIL, KILL, OFF, Fault, Order
 from hil.log.matrix import BY_NAME, FAULTS
 from hil.log.matrix import Fault as Row
 from hil.log.nursery import Nursery, NurseryError
 from hil.log.owner import BATCH_STEP, Owner, batch, last_seq, new_owner
 from hil.log.specimen import gone_on, make
-from hil.log.trial import FOUND, SMALL_SEGMENT, Ground, Modules, Tally
+from hil.log.trial import FOUND, SMALL_SEGMENT, Ground, Modules, Tally, finish
 from tests.log.judged import judged
 
 SEED = 11
@@ -87,6 +88,21 @@ def test_no_word_of_the_ledger_keeps_the_recorder_from_starting(ground: Ground) 
         (case.folder / "ledger.jsonl").write_bytes(ledger.replace(word, word.replace(b'":', b'~":')))
         gone_on(specimen, case, tally, FOUND, word.decode())
     assert tally.wrong == []
+
+
+@pytest.mark.parametrize(("missing", "after"), [(1, 0), (2, 0), (3, 0), (4, 2)])
+def test_a_ledger_cut_behind_its_last_signature_is_put_back_byte_by_byte(
+    ground: Ground, missing: int, after: int
+) -> None:
+    specimen = make(ground)
+    whole = (specimen.closed / "ledger.jsonl").read_bytes()
+    case = specimen.copy()
+    ledger = case.folder / "ledger.jsonl"
+    ledger.write_bytes(whole[:-missing])
+    assert code_of(case)[0] == 2, "the witness had the whole line"
+    found = finish(ground, case, specimen.modules.copy())
+    assert (found.code, found.lost) == (after, 0)
+    assert ledger.read_bytes().startswith(whole) == (after == 0)
 
 
 # ---- the tally is not blind
