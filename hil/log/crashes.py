@@ -1,5 +1,6 @@
 """A recorder that ends anywhere: kill -9 at random moments and calls, power cuts, torn writes."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +11,8 @@ from hil.log.trial import CRASHED, REPAIRED, Ground, Modules, Tally, finish, try
 LIVES_OF_A_FOLDER = 25
 """Restarts on the same folder, each of which may be killed in the middle of the repair of the last."""
 BATCHES_OF_A_LIFE = 12
-LONGEST_LIFE_S = 0.12
-"""Of a random moment: about as long as such a life takes on two busy cores."""
+MOST_LIVES = 100
+"""Of a folder, however few of them are killed: its ledger is verified after each."""
 MOST_CALLS = 260
 """Of a random call: about as many as such a life makes."""
 MOST_PART = 700
@@ -22,8 +23,13 @@ MOST_PARTS = 1_024
 
 
 def killed_at_moments(ground: Ground) -> Tally:
-    """Kill -9 from outside, after a random time."""
-    return _killed(ground, lambda: Fault(after_s=ground.dice.uniform(0.0, LONGEST_LIFE_S)))
+    """Kill -9 from outside, after a random time, at most what a life takes here and now."""
+    folder, modules = ground.fresh(), Modules(1)
+    ground.live(folder, modules, BATCHES_OF_A_LIFE, Fault())
+    begun_s = time.monotonic()
+    ground.live(folder, modules, 2 * BATCHES_OF_A_LIFE, Fault())
+    longest_s = time.monotonic() - begun_s
+    return _killed(ground, lambda: Fault(after_s=ground.dice.uniform(0.0, longest_s)))
 
 
 def killed_at_calls(ground: Ground) -> Tally:
@@ -48,24 +54,25 @@ def power_cuts(ground: Ground) -> Tally:
 
 
 def _killed(ground: Ground, fault: Callable[[], Fault]) -> Tally:
+    """As many kills as are asked for; a life that ended in order before its kill came is none."""
     tally = Tally()
-    for done in range(0, ground.lives, LIVES_OF_A_FOLDER):
-        lives = min(LIVES_OF_A_FOLDER, ground.lives - done)
+    while tally.tries < ground.lives:
         folder, modules = ground.fresh(), Modules(ground.dice.randrange(1 << 30))
-        for life in range(lives):
-            _life(ground, folder, modules, fault(), tally)
-            ground.advance(1)
-            if life == lives - 1:
-                with tally.surviving(f"seed {modules.seed}"):
-                    judged = finish(ground, ground.case(folder, modules), modules)
-                    tally.end(judged, REPAIRED, f"seed {modules.seed}, after {lives} lives")
+        wanted = min(tally.tries + LIVES_OF_A_FOLDER, ground.lives)
+        for _ in range(MOST_LIVES):
+            if tally.tries < wanted:
+                _life(ground, folder, modules, fault(), tally)
+        with tally.surviving(f"seed {modules.seed}"):
+            judged = finish(ground, ground.case(folder, modules), modules)
+            tally.end(judged, REPAIRED, f"seed {modules.seed}, up to kill {tally.tries}")
     return tally
 
 
 def _life(ground: Ground, folder: Path, modules: Modules, fault: Fault, tally: Tally) -> None:
     """One that may end anywhere; what was acknowledged is there at once, before any repair."""
-    tally.begin()
-    ground.live(folder, modules, modules.next + BATCHES_OF_A_LIFE, fault)
+    if ground.met(folder, modules, modules.next + BATCHES_OF_A_LIFE, fault):
+        tally.begin()
+        ground.advance(1)
     if not modules.genesis:
         return
     what = f"seed {modules.seed}, {fault}"
@@ -89,8 +96,10 @@ def torn(ground: Ground, ends: tuple[str, ...]) -> Tally:
     ]
     for call, part in ground.some(cuts):
         folder, modules = ground.fresh(), Modules(seed)
-        ground.live(folder, modules, BATCHES_OF_A_TEAR, Fault(KILL, call, part=part))
-        try_crash(ground, folder, modules, tally, f"seed {seed}, call {call} after {part} bytes")
+        what = f"seed {seed}, call {call} after {part} bytes"
+        if not ground.met(folder, modules, BATCHES_OF_A_TEAR, Fault(KILL, call, part=part)):
+            tally.fail(f"{what}: the kill never came")
+        try_crash(ground, folder, modules, tally, what)
     return tally
 
 

@@ -16,8 +16,9 @@ AFTER_THAT = 4
 """Batches."""
 PART = 60
 """Bytes that a failing write still does: less than any frame."""
+SHORT = (1, 7, 100, 1_000)
 TIMES = 40
-"""Random calls for each size of a short write."""
+"""Random calls for each size of a short write, and each way to end."""
 MODES = (
     Fault(FAIL, times=1),
     Fault(FAIL, times=3, part=PART),
@@ -40,19 +41,21 @@ def failing(ground: Ground) -> Tally:
 
 
 def short(ground: Ground) -> Tally:
-    """Every write does at most so many bytes, and the process is killed or cut off anywhere."""
+    """Every write does at most so many bytes; and killed or cut off in any of the many calls of that."""
     tally, seed = Tally(), ground.dice.randrange(1 << 30)
-    faults = [
-        Fault(how, ground.dice.randint(1, 2_000), short=size, dice=1 + ground.dice.randrange(1 << 20))
-        for size in (1, 7, 100, 1_000)
-        for how in (0, KILL, CUT)
-        for _ in range(1 if how == 0 else TIMES)
-    ]
-    for fault in ground.some(faults):
+    for fault in ground.some([fault for size in SHORT for fault in _shorts(ground, seed, size)]):
         folder, modules = ground.fresh(), Modules(seed)
         ground.live(folder, modules, BATCHES, fault)
         try_crash(ground, folder, modules, tally, f"seed {seed}, {fault}")
     return tally
+
+
+def _shorts(ground: Ground, seed: int, size: int) -> list[Fault]:
+    modules, dice = Modules(seed), ground.dice
+    ground.live(ground.fresh(), modules, BATCHES, Fault(short=size))
+    calls = [(how, dice.randint(1, modules.calls)) for how in (KILL, CUT) for _ in range(TIMES)]
+    ends = [Fault(how, at, short=size, dice=dice.randrange(1, 1 << 20)) for how, at in calls]
+    return [Fault(short=size), *ends]
 
 
 def _refused(ground: Ground, faults: list[Fault], true: frozenset[int]) -> Tally:
@@ -69,8 +72,10 @@ def _refused(ground: Ground, faults: list[Fault], true: frozenset[int]) -> Tally
         for fault, at in ground.some(points):
             folder = ground.fresh()
             modules = start(folder)
-            ground.live(folder, modules, BATCHES, replace(fault, at=at))
-            try_crash(ground, folder, modules, tally, f"seed {seed}, call {at}, {fault}", true)
+            what = f"seed {seed}, call {at}, {fault}"
+            if not ground.met(folder, modules, BATCHES, replace(fault, at=at)):
+                tally.fail(f"{what}: the fault never came")
+            try_crash(ground, folder, modules, tally, what, true)
     return tally
 
 

@@ -111,7 +111,7 @@ class Modules:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.genesis = b""
-        self.refused = False
+        self.refused = self.ended = False
         self.calls = self.failures = 0
         self._kept = 0
         self._numbers: set[int] = set()
@@ -133,7 +133,7 @@ class Modules:
         elif words[0] == "refused":
             self.refused = True
         elif words[0] == "end":
-            self.calls, self.failures = int(words[1]), int(words[2])
+            self.ended, self.calls, self.failures = True, int(words[1]), int(words[2])
 
     @property
     def next(self) -> int:
@@ -184,6 +184,12 @@ class Ground:
         """One life in a process of its own, to the batch before `end`; raises NurseryError."""
         for _ in self.tell(folder, modules, end, fault, size):
             pass
+
+    def met(self, folder: Path, modules: Modules, end: int, fault: Fault) -> bool:
+        """The same; whether the fault came: a life that ended in order before it is no try of it."""
+        modules.ended, modules.failures = False, 0
+        self.live(folder, modules, end, fault)
+        return modules.failures > 0 or not modules.ended
 
     def tell(
         self, folder: Path, modules: Modules, end: int, fault: Fault, size: int = SMALL_SEGMENT

@@ -195,6 +195,28 @@ def test_short_writes_are_gone_on_with(ground: Ground) -> None:
     assert modules.calls > 1_000
 
 
+def test_a_life_that_ends_before_its_fault_is_no_try(ground: Ground) -> None:
+    for fault, met in (
+        (Fault(KILL, at=70), True),
+        (Fault(KILL, at=10**6), False),
+        (Fault(after_s=50.0), False),
+    ):
+        assert ground.met(ground.fresh(), Modules(1), 4, fault) == met
+    assert ground.met(ground.fresh(), Modules(1), 4, Fault(FAIL, at=70, code=28))
+
+
+def test_as_many_kills_as_were_asked_for(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    met: list[bool] = []
+    real = Ground.met
+
+    def counted(self: Ground, folder: Path, modules: Modules, end: int, fault: Fault) -> bool:
+        met.append(real(self, folder, modules, end, fault))
+        return met[-1]
+
+    monkeypatch.setattr(Ground, "met", counted)
+    assert BY_NAME["kill"].run(ground).tries == LIVES == sum(met)
+
+
 def test_a_life_that_breaks_is_told(ground: Ground) -> None:
     with pytest.raises(NurseryError, match="ended with 3"):
         lines(ground.nursery, ground.folder / "a\0b", ground.owner, Fault(OFF))
