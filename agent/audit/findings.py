@@ -64,6 +64,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "tail": Kind(INCOMPLETE, "torn tail that was not recovered", "未恢复的残尾"),
     "seal": Kind(TAMPERED, "seal damaged", "封印损坏"),
     "seal_differs": Kind(TAMPERED, "seal is not what the ledger says", "封印与账本不符"),
+    "untold": Kind(INCOMPLETE, "bytes that no entry speaks of", "账本未述及的字节"),
     "seal_missing": Kind(INCOMPLETE, "segment not sealed", "日志段未封印"),
     "seal_unsigned": Kind(INCOMPLETE, "seal that the ledger does not hold", "账本中缺少封印条目"),
     "after_seal": Kind(TAMPERED, "bytes after the seal", "封印之后有多余字节"),

@@ -14,7 +14,7 @@ from agent.audit.folder import open_file, read_small
 from agent.audit.header import MAX_GONE_BYTES, Gone, Header, parse_gone, parse_header
 from agent.audit.ledger import TRIES, WAIT_S, read_range
 from agent.audit.story import Expected
-from agent.audit.walk import Fault, Mark, Walk, Walker
+from agent.audit.walk import Fault, Mark, Told, Walk, Walker
 from agent.logformat.layout import MAX_HEADER_BYTES, gone_name, segment_name
 
 _SPEAKS: Final = (b'"kind":"checkpoint"', b'"kind":"seg.recover"')
@@ -144,7 +144,6 @@ class _Check:
         return self._job.live and self._expected is not None and self._expected.seal is None
 
     def _walk_once(self, file: BinaryIO, header: Header) -> Walk:
-        recovered = self._expected.recovered if self._expected else []
         walker = Walker(
             file,
             header.fields.suite,
@@ -152,8 +151,7 @@ class _Check:
             start=header.size,
             first_seq=header.fields.first_seq,
             marks=marks(self._job),
-            damaged={start: size for row in recovered for start, size in row.damaged},
-            recovered_n=next((row.n for row in recovered if row.damaged), 0),
+            told=_told(self._expected),
         )
         return walker.run()
 
@@ -167,10 +165,11 @@ class _Check:
             self._fault(fault, sealed=sealed)
         if walk.seal is not None:
             self._own_seal(walk)
-        # Zeros after a seal that the ledger does not hold: a crash between the seal and the cut to length.
-        room = walk.rest == "zeros" and not sealed
-        if walk.seal is not None and walk.rest != "nothing" and not room:
+        if walk.seal is not None and sealed and walk.rest != "nothing":
             self.tell("after_seal", offset=walk.end)
+        elif walk.seal is not None and walk.rest == "bytes":
+            # Nobody signed the seal: it may have been written in vain. Zeros are room that was not cut yet.
+            self.tell("untold", "after the seal", walk.end)
         if self._expected is None:
             return
         if sealed:
@@ -240,6 +239,18 @@ class _Check:
         expected = self._expected
         rows = [row for recovery in expected.recovered for row in recovery.damaged] if expected else []
         self.tell("damaged", f"{sum(size for _, size in rows)} bytes in {len(rows)} places")
+
+
+def _told(expected: Expected | None) -> Told | None:
+    if expected is None or not expected.recovered:
+        return None
+    rows = expected.recovered
+    binding = expected.header and expected.seal is None
+    return Told(
+        {start: size for row in rows for start, size in row.damaged},
+        next((row.n for row in rows if row.damaged), 0),
+        rows[-1].frames if binding else -1,
+    )
 
 
 def marks(job: SegmentJob) -> Iterator[Mark]:

@@ -15,6 +15,9 @@ Tell = Callable[[str, str], None]
 """Reports a finding at the entry at hand: its kind, and the detail."""
 
 
+_NOTHING: Final = Mark(0, 0, 0, "")
+
+
 @dataclass(slots=True)
 class Sealed:
     """A `seg.seal`."""
@@ -60,6 +63,8 @@ class Expected:
     recovered: list[Recovered] = field(default_factory=list)
     seal: Sealed | None = None
     deleted_n: int = 0
+    mark: Mark = _NOTHING
+    """The last that was signed of its frames."""
 
     @property
     def named(self) -> str:
@@ -72,17 +77,19 @@ class Expected:
         return not self.header and self.seal is None and bool(self.recovered)
 
 
-_NOTHING: Final = Mark(0, 0, 0, "")
-
-
 @dataclass(slots=True)
 class _Stream:
     now: Expected | None = None
     last: Expected | None = None
     """The newest number that was opened or recovered; `now`: the newest that was opened."""
-    seal: str = ZERO_HASH
+    sealed: Expected | None = None
+    """The highest number that was sealed."""
     next_seq: int = 1
-    mark: Mark = _NOTHING
+
+    @property
+    def seal(self) -> str:
+        """Seal hash that the next segment's header has to name."""
+        return self.sealed.seal.seal if self.sealed is not None and self.sealed.seal else ZERO_HASH
 
 
 class Story:
@@ -145,7 +152,7 @@ class Story:
         now.ranges = [(self._ledger, offset, -1)]
         stream.now = stream.last = now
         stream.next_seq = body["first_seq"]
-        stream.mark = Mark(entry.n, 0, body["first_seq"], body["header"])
+        now.mark = Mark(entry.n, 0, body["first_seq"], body["header"])
 
     def _due(self, name: str) -> set[int]:
         """Numbers that the next segment may have: one set aside for its torn header may be taken again."""
@@ -162,11 +169,11 @@ class Story:
         if stream.now is None or stream.now.segno != body["segno"]:
             tell("ledger_order", f"speaks of {name}/{body['segno']}, which is not the newest")
             return
-        before = stream.mark
+        before = stream.now.mark
         back = mark.frames < before.frames or mark.next_seq < before.next_seq
         if back or (mark.frames == before.frames and mark[1:] != before[1:]):
             tell("ledger_order", f"{name}/{body['segno']} goes back behind entry {before.n}")
-        stream.mark = mark
+        stream.now.mark = mark
         stream.next_seq = max(stream.next_seq, mark.next_seq)
 
     def _recover(self, entry: Entry, _offset: int, tell: Tell) -> None:
@@ -188,15 +195,17 @@ class Story:
         return expected
 
     def _recovered_mark(self, stream: _Stream, expected: Expected, tell: Tell) -> None:
-        """After a crash there is never less than a checkpoint before it signed: that had been on the disk."""
-        now, before = expected.recovered[-1], stream.mark
-        if stream.now is not expected:
-            tell("ledger_order", f"recovers {expected.named}, which is not the newest")
-            return
+        """After a crash there is never less than a checkpoint before it signed: that had been on the disk.
+
+        One that was passed over, and is not the newest, goes no further than was said of it then.
+        """
+        now, before = expected.recovered[-1], expected.mark
         if now.frames < before.frames and not now.damaged:
             tell("cut", f"recovered with {now.frames} frames of {before.frames} that entry {before.n} signed")
+        elif stream.now is not expected and len(expected.recovered) > 1 and now.h != expected.recovered[-2].h:
+            tell("ledger_order", f"recovers {expected.named} otherwise than before, which is not the newest")
         stream.next_seq = max(stream.next_seq, now.next_seq)
-        stream.mark = Mark(now.n, now.frames, now.next_seq, now.h)
+        expected.mark = Mark(now.n, now.frames, now.next_seq, now.h)
 
     def _seal(self, entry: Entry, _offset: int, tell: Tell) -> None:
         body = entry.body
@@ -204,15 +213,17 @@ class Story:
         stream = self._streams[name]
         expected = self.segments[name].get(segno) or self._unopened(name, segno, tell)
         newest = stream.now is expected or (not expected.header and stream.last is expected)
-        if expected.seal is not None or not newest:
+        if expected.seal is not None or not (newest or _as_recovered(body, expected)):
             tell("ledger_order", f"seals {expected.named}, which is not open")
             return
         names = ("frames", "records", "next_seq", "bytes", "seal", "reason")
         expected.seal = Sealed(entry.n, **{key: body[key] for key in names})
         damaged = any(row.damaged for row in expected.recovered)
-        if stream.now is expected and body["frames"] < stream.mark.frames and not damaged:
-            tell("cut", f"sealed with {body['frames']} frames of {stream.mark.frames} signed before")
-        stream.seal, stream.next_seq = body["seal"], max(stream.next_seq, body["next_seq"])
+        if body["frames"] < expected.mark.frames and not damaged:
+            tell("cut", f"sealed with {body['frames']} frames of {expected.mark.frames} signed before")
+        if stream.sealed is None or stream.sealed.segno < segno:
+            stream.sealed = expected
+        stream.next_seq = max(stream.next_seq, body["next_seq"])
 
     def _delete(self, entry: Entry, _offset: int, tell: Tell) -> None:
         for row in entry.body["segments"]:
@@ -233,6 +244,12 @@ def _close(expected: Expected, offset: int) -> None:
         ledger, start, stop = expected.ranges[-1]
         if stop < 0:
             expected.ranges[-1] = (ledger, start, offset)
+
+
+def _as_recovered(seal: Mapping[str, Any], expected: Expected) -> bool:
+    """Whether one that was passed over is sealed with the frames that the last recovery said it has."""
+    last = expected.recovered[-1] if expected.recovered else None
+    return last is not None and (seal["frames"], seal["next_seq"]) == (last.frames, last.next_seq)
 
 
 def _recovered(entry: Entry) -> Recovered:

@@ -4,7 +4,7 @@ Memory: one piece of the file (PIECE_BYTES and a frame), whatever the file's siz
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final, NamedTuple
 
@@ -25,6 +25,18 @@ class Mark(NamedTuple):
     frames: int
     next_seq: int
     h: str
+
+
+class Told(NamedTuple):
+    """Of a segment's recoveries. `damaged`: offset → bytes without a frame, as entry `damaged_n` said.
+
+    `until`: how many frames it has, where there is no signed seal. What follows them is held against nothing,
+    and counts for nothing. -1: as many as are there.
+    """
+
+    damaged: Mapping[int, int]
+    damaged_n: int = 0
+    until: int = -1
 
 
 class Fault(NamedTuple):
@@ -60,8 +72,7 @@ class Walk:
 class Walker:
     """Walks one open file from `start`, where its header ends, to its end.
 
-    `marks`: in the ledger's order. `damaged`: offset → bytes that a recovery said no frame can be read from;
-    `recovered_n`: the entry that said so. `progress` is told the bytes of each piece.
+    `marks`: in the ledger's order; `told`: what else the ledger says of recoveries.
     """
 
     def __init__(
@@ -73,8 +84,7 @@ class Walker:
         start: int,
         first_seq: int,
         marks: Iterator[Mark],
-        damaged: dict[int, int] | None = None,
-        recovered_n: int = 0,
+        told: Told | None = None,
     ) -> None:
         self.found = Walk(0, 0, first_seq, 0, header_hash, start)
         self._file = file
@@ -85,8 +95,10 @@ class Walker:
         self._all_read = False
         self._marks = marks
         self._mark = next(marks, None)
-        self._damaged = damaged or {}
-        self._recovered_n = recovered_n
+        told = told or Told({})
+        self._damaged = dict(told.damaged)
+        self._damaged_n = told.damaged_n
+        self._until = told.until
         self._jump_after = -1
 
     def run(self) -> Walk:
@@ -127,12 +139,15 @@ class Walker:
         found, data, at, end = self.found, self._data, self._at, len(self._data)
         frames, next_index, next_seq, h = found.frames, found.next_index, found.next_seq, found.h
         unpack, crc32, crc_of, chain = FRAME_HEADER.unpack_from, zlib.crc32, CRC.unpack_from, self._suite.hash
-        stop_at = self._mark.frames if self._mark else -1
-        while end - at >= FRAME_OVERHEAD:
+        stop_at, until = self._mark.frames if self._mark else -1, self._until
+        while end - at >= FRAME_OVERHEAD and frames != until:
             magic, kind, flags, ct_len, count, first_seq, index = unpack(data, at)
             stop = at + ct_len + (FRAME_OVERHEAD - 4)
             if (
-                (magic, kind, index, first_seq) != (FRAME_MAGIC, FRAME_RECORDS, next_index, next_seq)
+                magic != FRAME_MAGIC
+                or kind != FRAME_RECORDS
+                or index != next_index
+                or first_seq != next_seq
                 or flags > 1
                 or ct_len > MAX_CT_BYTES
                 or stop + 4 > end
@@ -187,6 +202,8 @@ class Walker:
         """What no good frame begins at; False at the end of what can be read."""
         if self._at == len(self._data):
             return False
+        if self.found.frames == self._until:
+            return self._leave_untold()
         if self._skip_damage():
             return True
         try:
@@ -194,6 +211,13 @@ class Walker:
         except FormatError as error:
             return self._bad(error.reason)
         return self._misplaced(frame) if frame.type == FRAME_RECORDS else self._sealed(frame)
+
+    def _leave_untold(self) -> bool:
+        """This is how far it is known to go: what follows was sealed again elsewhere, and not cut yet."""
+        self.found.rest = self._rest()
+        if self.found.rest == "bytes":
+            self._fault("untold", f"after {self._until} frames")
+        return False
 
     def _skip_damage(self) -> bool:
         size = self._damaged.pop(self._offset, 0)
@@ -211,7 +235,7 @@ class Walker:
     def _contradicted(self) -> None:
         """Damage below a checkpoint is no crash: what was signed had been on the disk."""
         while self._mark is not None:
-            if self._mark.n < self._recovered_n and self._mark.frames > self.found.frames:
+            if self._mark.n < self._damaged_n and self._mark.frames > self.found.frames:
                 mark = self._mark
                 self._fault("chain", f"damaged below frame {mark.frames}, which entry {mark.n} had signed")
                 self._mark = None

@@ -78,6 +78,8 @@ FAULTS = _rows(
     ("clock", "时钟前后跳一年", "clock a year forward and back", clockwork.stepped),
     ("enospc", "每次写入时磁盘已满", "ENOSPC at every call", failing.full),
     ("eio", "每次写入或同步时出错", "EIO at every call", failing.failing),
+    ("late-end", "补封时中断", "ended late, cut off", failing.late),
+    ("eio-landed", "报错但实际已写入", "EIO at every call, and written", failing.landed),
     ("short", "写入不完整", "short writes", failing.short),
     ("kill", "随机时刻 kill -9", "kill -9 at random moments", crashes.killed_at_moments),
     ("kill-call", "随机系统调用处 kill -9", "kill -9 in random system calls", crashes.killed_at_calls),

@@ -15,7 +15,7 @@ from agent.recorder.sealed.marks import Marks
 from agent.recorder.sealed.packing import Pack, Sender
 from agent.recorder.sealed.parts import Clocks, LedgerSink, Sealing, Tools
 from agent.recorder.sealed.recover import Recovery, Tail
-from agent.recorder.sealed.stream import Stream
+from agent.recorder.sealed.stream import EIO_TRIES, Stream
 from agent.recorder.sealed.told import ledger_entries
 
 
@@ -69,7 +69,12 @@ class SealedLog:
             stream.prepare()
 
     def _recover(self, stream: str, folder: Path, fd: int) -> Tail:
-        return Recovery(stream, folder, fd, self._tools, ledger_entries(self.folder)).run()
+        """An error of the disk that passes is not worth a segment without its seal."""
+        for _ in range(EIO_TRIES):
+            tail = Recovery(stream, folder, fd, self._tools, ledger_entries(self.folder)).run()
+            if not tail.failed:
+                break
+        return tail
 
     # ---- writing
 

@@ -5,8 +5,9 @@ Each step can be cut off and is found again: torn bytes beside, durable → `seg
 behind it. Where even that has no room, or the ledger fails, the stream waits: no segment is opened before the
 one before has ended.
 
-A segment that cannot be read or written stays as it is for ever, and the log goes on behind it. Apart from
-those, only the last can lack its end.
+A segment that goes on failing with EIO is passed over: the log goes on behind it, since records that are
+still to come weigh more than its seal, which it gets at a later start. Where a `seg.recover` has said how far
+a segment goes, no further frame of it counts: what a failed write left there was sealed again elsewhere.
 """
 
 import errno
@@ -44,7 +45,8 @@ class Tail:
     """What a stream goes on from. `segno`: the highest ever used; `prev_seal`: of the last that was sealed.
 
     `frames`: by segno, how many of its frames are whole from the first on; a damaged one has no row.
-    `unfinished`: why the last segment could not get its end now, though it can be had.
+    `unfinished`: why the last segment could not get its end now, though it can be had. `failed`: the disk
+    failed at some segment, which another attempt may find in order.
     """
 
     segno: int = 0
@@ -54,6 +56,7 @@ class Tail:
     frames: dict[int, int] = field(default_factory=dict)
     recovered: list[Recovered] = field(default_factory=list)
     unfinished: LogError | OSError | None = None
+    failed: bool = False
 
     def whole(self, segno: int, index: int) -> bool:
         """Whether that frame is in the log."""
@@ -130,14 +133,14 @@ class Recovery:
         return self._tail
 
     def _guarded(self, segno: int, read: Callable[[int], None]) -> None:
-        """What has no room now is tried again before the next segment; what cannot be read never."""
+        """Waited for: the ledger; room, for the last one; never a disk that fails."""
+        tail, last = self._tail, segno >= max(self._segments, default=0)
         try:
             read(segno)
         except LogError as error:
-            self._tail.unfinished = error
+            tail.unfinished = error
         except OSError as error:
-            self._tail.unfinished = error if error.errno in _NO_ROOM else None
-            self._trust_ledger(segno)
+            self._failed(segno, error, last=last)
         except (SuiteError, ValueError, LookupError, TypeError, struct.error):
             self._trust_ledger(segno)
         else:
@@ -146,12 +149,24 @@ class Recovery:
         if shown not in {found.segment for found in self._tail.recovered}:
             self._tail.recovered.append(Recovered(shown, 0, ""))
 
+    def _failed(self, segno: int, error: OSError, *, last: bool) -> None:
+        tail, full = self._tail, error.errno in _NO_ROOM
+        tail.failed = tail.failed or not full
+        self._trust_ledger(segno)
+        if last and full:
+            tail.unfinished = error
+        elif last and not (self._told("seg.open", segno) or self._told("seg.recover", segno)):
+            try:  # its number is used up, and the ledger has to know why
+                self._tell("seg.recover", self._nothing(segno, 0, ""))
+            except LogError as refused:
+                tail.unfinished = refused
+
     def _trust_ledger(self, segno: int) -> None:
         """How it ended, or how far it got, as far as the ledger knows."""
-        for kind in ("checkpoint", "seg.recover", "seg.seal"):
+        for kind in ("seg.open", "checkpoint", "seg.recover", "seg.seal"):
             for body in self._told(kind, segno):
                 with suppress(LookupError, ValueError):
-                    self._advance(int(str(body["next_seq"])))
+                    self._advance(int(str(body["first_seq" if kind == "seg.open" else "next_seq"])))
                     if kind == "seg.seal" and _HASH.match(str(body["seal"])):
                         self._tail.prev_seal = str(body["seal"])
 
@@ -174,58 +189,76 @@ class Recovery:
         fd = self._tools.disk.open(segment_name(segno), self._folder_fd)
         try:
             size = os.fstat(fd).st_size
-            header = read_header(fd)
+            header, seal = read_header(fd), last_seal(fd, size)
+            sealed, last = bool(self._told("seg.seal", segno)), segno == self._segments[-1]
             if header is None:
                 self._set_aside(segno, fd, size)
-                return
-            seal = last_seal(fd, size)
-            if segno == self._segments[-1] and (seal is None or not self._told("seg.seal", segno)):
-                self._end(segno, fd, header)
-            elif seal is not None and self._told("seg.seal", segno):
-                self._count(segno, header, Figures(seal.records, size, header.wall_ns), seal.next_seq)
+            elif sealed and seal is not None:
+                self._count(segno, Figures(seal.records, size, header.wall_ns), seal.next_seq)
                 if seal.reason != "damaged":
                     self._tail.frames[segno] = seal.frames
+            elif last or (not sealed and self._told("seg.open", segno)):
+                self._end(segno, fd, header)
             else:
-                self._pass(segno, fd, header)
+                self._pass(segno, fd, header, size)
         finally:
             os.close(fd)
 
-    def _count(self, segno: int, header: Header, figures: Figures, next_seq: int) -> None:
+    def _count(self, segno: int, figures: Figures, next_seq: int) -> None:
         self._tail.figures[segno] = figures
         self._advance(next_seq)
         self._trust_ledger(segno)
 
-    def _pass(self, segno: int, fd: int, header: Header) -> None:
-        """Not the last and without its end: an earlier process passed it over, and said how far it got."""
-        at = scan(fd, header.suite, header.point).point
-        frames, next_seq = 0, at.next_seq
-        for told in self._told("seg.recover", segno):
-            frames, next_seq = int(str(told["frames"])), int(str(told["next_seq"]))
-        self._tail.frames[segno] = frames
-        self._count(
-            segno, header, Figures(next_seq - header.point.next_seq, at.end, header.wall_ns), next_seq
-        )
+    def _pass(self, segno: int, fd: int, header: Header, size: int) -> None:
+        """Not the last, and cut since it was sealed, or unknown to the ledger: for verification to find.
+
+        One that holds nothing was made, and never announced.
+        """
+        found = scan(fd, header.suite, header.point)
+        if found.used <= header.point.end:
+            self._set_aside(segno, fd, size)
+            return
+        at = found.point
+        self._count(segno, Figures(at.records, at.end, header.wall_ns), at.next_seq)
 
     def _end(self, segno: int, fd: int, header: Header) -> None:
-        found = scan(fd, header.suite, header.point)
+        """Whatever fails, the ledger is told how far it goes: what comes behind it goes on from there."""
+        found = scan(fd, header.suite, header.point, self._reached(segno))
         ending = _ending(found)
+        place = Place(self._stream, segno, header.point.next_seq, header.prev_seal)
         self._tail.figures[segno] = Figures(ending.at.records, ending.size, header.wall_ns)
-        self._advance(ending.at.next_seq)
         if not found.damaged:
             self._tail.frames[segno] = ending.at.frames
-        torn_bytes, kept_as = ending.torn_bytes, self._keep(segno, fd, ending)
-        if torn_bytes or ending.damaged:
-            self._tail.recovered.append(Recovered(self._shown(segno), torn_bytes, kept_as))
-        place = Place(self._stream, segno, header.point.next_seq, header.prev_seal)
-        if not ending.at.frames and not self._told("seg.open", segno):
-            self._tell("seg.open", open_body(place, header.point.h))
-        if ending.torn_bytes or not ending.sealed:
-            self._tell_recovery(place, ending, kept_as)
-        self._write_end(fd, ending)
+        try:
+            self._put_in_order(place, fd, ending, header.point.h)
+        except OSError:
+            if self._told("seg.open", segno):
+                self._tell_recovery(place, ending, 0, "")
+                self._advance(ending.at.next_seq)
+            raise
+        self._advance(ending.at.next_seq)
         seal = seal_hash(header.suite, ending.at, ending.seal)
         if not self._told("seg.seal", segno):
             self._tell("seg.seal", seal_body(place, ending.at, ending.size, seal, ending.reason))
         self._tail.prev_seal = seal
+
+    def _put_in_order(self, place: Place, fd: int, ending: _Ending, header_hash: bytes) -> None:
+        segno = place.segno
+        torn_bytes, kept_as = ending.torn_bytes, self._keep(segno, fd, ending)
+        if torn_bytes or ending.damaged:
+            self._tail.recovered.append(Recovered(self._shown(segno), torn_bytes, kept_as))
+        if not ending.at.frames and not self._told("seg.open", segno):
+            self._tell("seg.open", open_body(place, header_hash))
+        late = segno != self._segments[-1]
+        if late or ending.torn_bytes or ending.damaged or not ending.sealed:
+            self._tell_recovery(place, ending, ending.torn_bytes, kept_as)
+        self._write_end(fd, ending)
+
+    def _reached(self, segno: int) -> int | None:
+        """How many frames an earlier recovery said it has; None where none did."""
+        told = self._told("seg.recover", segno)
+        binding = told and self._told("seg.open", segno) and not self._told("seg.seal", segno)
+        return int(str(told[-1]["frames"])) if binding else None
 
     def _keep(self, segno: int, fd: int, ending: _Ending) -> str:
         """Torn bytes beside; "" when there are none, or they have to stay where they are. OSError."""
@@ -244,11 +277,12 @@ class Recovery:
             ending.leave(ending.torn_bytes)
             return ""
 
-    def _tell_recovery(self, place: Place, ending: _Ending, kept_as: str) -> None:
-        body = recover_body(place, ending.at, ending.torn_bytes, kept_as, ending.damaged)
+    def _tell_recovery(self, place: Place, ending: _Ending, torn_bytes: int, kept_as: str) -> None:
+        body = recover_body(place, ending.at, torn_bytes, kept_as, ending.damaged)
         for told in self._told("seg.recover", place.segno):
             # Said by an attempt that was cut off; perhaps after it had cut the torn bytes, which it has kept.
-            if told == body or (not ending.torn_bytes and told.get("h") == body["h"]):
+            same = all(told.get(name) == body[name] for name in ("h", "damaged"))
+            if same and (not torn_bytes or told == body):
                 return
         self._tell("seg.recover", body)
 
@@ -268,14 +302,16 @@ class Recovery:
         suite = self._tools.sealing.suite
         self._advance(scan(fd, suite, Point(0, 0, 0, 1, b"")).point.next_seq)
         if kept_as not in {told.get("kept_as") for told in self._told("seg.recover", segno)}:
-            nothing = Point(0, 0, 0, self._tail.next_seq, bytes.fromhex(ZERO_HASH))
-            self._tell(
-                "seg.recover", recover_body(Place(self._stream, segno, 0, ""), nothing, size, kept_as, [])
-            )
+            self._tell("seg.recover", self._nothing(segno, size, kept_as))
         self._tail.recovered.append(Recovered(self._shown(segno), size, kept_as))
         self._trust_ledger(segno)
         self._tools.disk.rename(name, kept_as, self._folder_fd)
         self._tools.disk.sync_all(self._folder_fd)
+
+    def _nothing(self, segno: int, torn_bytes: int, kept_as: str) -> dict[str, object]:
+        """`seg.recover` of one that holds no frame that anybody knows of."""
+        at = Point(0, 0, 0, self._tail.next_seq, bytes.fromhex(ZERO_HASH))
+        return recover_body(Place(self._stream, segno, 0, ""), at, torn_bytes, kept_as, [])
 
     def _gone(self, segno: int) -> None:
         """What is left of a deleted segment still says how it ended."""

@@ -119,8 +119,8 @@ def last_seal(fd: int, size: int) -> Seal | None:
     return None
 
 
-def scan(fd: int, suite: Suite, start: Point) -> Scan:
-    """All frames from `start` on."""
+def scan(fd: int, suite: Suite, start: Point, until: int | None = None) -> Scan:
+    """All frames from `start` on; `until`: so many at most, and a seal right after them."""
     size = os.fstat(fd).st_size
     found = Scan(start, used=_used(fd, size))
     offset = start.end
@@ -128,8 +128,12 @@ def scan(fd: int, suite: Suite, start: Point) -> Scan:
     while (frame := _next_frame(fd, offset, found.used, before)) is not None:
         at, whole = frame
         seal = _seal(whole, at) if whole.type == FRAME_SEAL else None
-        if whole.type == FRAME_SEAL and seal is None:
+        if seal is None and whole.type == FRAME_SEAL:
             break  # whole, and not of this place: with all behind it, bytes that are set aside
+        if found.point.frames == until and (seal is None or at > offset):
+            break  # what the ledger was never told
+        if seal is not None and not _fits(seal, found.point, damaged=bool(found.damaged) or at > offset):
+            break
         if at > offset:
             found.damaged.append((offset, at - offset))
         if seal is not None:
@@ -138,6 +142,12 @@ def scan(fd: int, suite: Suite, start: Point) -> Scan:
         found.point = _after(found.point, whole, at, suite)
         offset, before = found.point.end, whole.index
     return found
+
+
+def _fits(seal: Seal, before: Point, *, damaged: bool) -> bool:
+    """Whether it tells of the frames before it, of which damage may have taken some."""
+    told, there = (seal.frames, seal.next_seq), (before.frames, before.next_seq)
+    return all(map(int.__ge__, told, there)) if damaged else told == there
 
 
 def _end(found: Scan, seal: Seal) -> None:

@@ -159,8 +159,8 @@ class Stream:
     def _give_up(self, segment: OpenSegment) -> None:
         """What waited in it is sealed again in the next one, under another key.
 
-        A segment that cannot even be sealed is passed over: the ledger says how far it got, and no more is
-        done to it, ever. Records that are still to come weigh more than a verdict that stays `incomplete`.
+        A segment that cannot even be sealed is passed over: the ledger says how far it got, and the next
+        start seals it. Records still to come weigh more than a verdict that is `incomplete` until then.
         """
         if not segment.give_up():
             segment.tell_recovery()

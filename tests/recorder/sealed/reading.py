@@ -175,13 +175,27 @@ def told(folder: Path, kind: str, stream: str) -> dict[int, dict[str, Any]]:
     return {body["segno"]: body for body in bodies if body["stream"] == stream}
 
 
+def prev_seals(folder: Path, stream: str) -> dict[int, str]:
+    """By segno, the seal hash that its header names: of the highest number sealed when it was opened."""
+    path = folder / "ledger.jsonl"
+    lines = map(json.loads, path.read_bytes().splitlines()) if path.exists() else ()
+    last, found = (0, "0" * 64), dict[int, str]()
+    for kind, body in ((line["kind"], line["body"]) for line in lines):
+        if kind == "seg.open" and body["stream"] == stream:
+            found[body["segno"]] = last[1]
+        elif kind == "seg.seal" and body["stream"] == stream:
+            last = max(last, (body["segno"], body["seal"]))
+    return found
+
+
 def read_stream(
     folder: Path, stream: str, keys: dict[str, bytes], *, passed_over: bool = False
 ) -> list[Segment]:
     """All its segments in order; the numbers of segments and records and the chain of seals asserted.
 
-    `passed_over`: some may never have been sealed; what is in the next one does not count in them.
+    `passed_over`: some may not be sealed yet; what is in the next one does not count in them.
     """
+    before = prev_seals(folder, stream)
     recovered, sealed = told(folder, "seg.recover", stream), told(folder, "seg.seal", stream)
     segments = []
     for path in sorted((folder / stream).glob("*.seg")):
@@ -192,7 +206,7 @@ def read_stream(
         segno = segment.fields["segno"]
         assert segment.path.name == f"{segno:010}.seg"
         assert segment.fields["stream"] == stream
-        assert segment.fields["prev_seal"] == prev_seal
+        assert segment.fields["prev_seal"] == before.get(segno, prev_seal)
         assert segment.fields["first_seq"] == next_seq
         if passed_over and after is not None and segno not in sealed:
             assert segno in recovered
