@@ -98,9 +98,10 @@ class Launcher:
         """With every device simulated, a robot is too: its software is what beats."""
         link = Path(self._plan.run_dir) / self._plan.robot.id / "robot.sock"
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "hil.robot", "--auto-work"),
+            *(sys.executable, "-m", "hil.robot", "--auto-work", "--until-eof"),
             *("--link", str(link), "--name", self._plan.robot.name),
-            stdin=asyncio.subprocess.DEVNULL,
+            # Nobody writes to it: it ends with us, also where SIGKILL leaves us no time to end the robot.
+            stdin=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )

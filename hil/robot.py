@@ -131,6 +131,24 @@ class Control:
         return self._obey(order)
 
 
+class Leash:
+    """A pipe whose other end dies with whoever started this process, however that one ends."""
+
+    def __init__(self, fd: int) -> None:
+        """`fd`: the end that is read; nothing that is said on it counts."""
+        self._fd = fd
+        os.set_blocking(fd, False)
+
+    def is_cut(self) -> bool:
+        """True once nobody holds the other end any more."""
+        try:
+            return not os.read(self._fd, 4096)
+        except BlockingIOError:
+            return False
+        except OSError:  # a socket says so where something that it sent was never read
+            return True
+
+
 class Robot:
     """The shell around the pilot: link, permits, orders, report, loop."""
 
@@ -153,10 +171,10 @@ class Robot:
         self._told: tuple[object, ...] = ()
         self._told_ns = 0
 
-    def run(self, control: Control | None) -> None:
-        """Turns until `ended`."""
+    def run(self, control: Control | None, leash: Leash | None = None) -> None:
+        """Turns until `ended`, or until the leash is cut."""
         next_ns = time.monotonic_ns()
-        while not self.ended:
+        while not (self.ended or (leash is not None and leash.is_cut())):
             if control is not None:
                 control.poll()
             self.cycle()
@@ -335,6 +353,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--report", metavar="PATH|FD|-", help="where its account goes, as JSON lines")
     parser.add_argument("--control", type=Path, metavar="PATH", help="the socket to listen on for orders")
     parser.add_argument("--auto-work", action="store_true", help="patrol whenever permitted anew")
+    parser.add_argument("--until-eof", action="store_true", help="end when standard input does")
     parser.add_argument("--beat-ms", type=_bounded(1, 10_000), default=20)
     parser.add_argument("--cycle-ms", type=_bounded(1, 1000), default=20)
     parser.add_argument("--max-speed-mps", type=_speed, default=Limits().max_speed_mps)
@@ -342,7 +361,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Exit code: 0 ended by SIGTERM, SIGINT or `quit`; 1 failed (stderr says why); 2 wrong usage."""
+    """Exit code: 0 ended by a signal, `quit` or `--until-eof`; 1 failed (stderr says why); 2 wrong usage."""
     try:
         return _run(_arguments(words))
     except OSError as error:
@@ -359,7 +378,10 @@ def _run(given: argparse.Namespace) -> int:
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: robot.end())
-    robot.run(Control(given.control, robot.obey) if given.control is not None else None)
+    robot.run(
+        Control(given.control, robot.obey) if given.control is not None else None,
+        Leash(sys.stdin.fileno()) if given.until_eof else None,
+    )
     return 0
 
 

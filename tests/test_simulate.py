@@ -2,6 +2,7 @@
 
 import os
 import pty
+import select
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from agent.config import load_plan
 from agent.simulate import Controls, simulated
 from hil.person import Person
 from hil.site import Site
-from tests.waiting import block_until
+from tests.waiting import DEADLINE_S, block_until
 
 ROOT = Path(__file__).parents[1]
 
@@ -148,6 +149,40 @@ def drain(master: int) -> bool:
     except OSError:
         pass
     return True
+
+
+def test_a_program_that_is_killed_leaves_no_robot_behind(site: Site) -> None:
+    process = start(site, subprocess.DEVNULL, subprocess.DEVNULL)
+    try:
+        block_until(lambda: site.ask("reflex").get("robot", {}).get("connected"))
+        left = {pid: os.pidfd_open(pid) for pid in children(process.pid)}
+        (robot,) = [pid for pid in left if b"hil.robot" in command_line(pid)]
+        process.kill()
+        process.wait()
+        assert ends(left.pop(robot))
+        assert all(map(ends, left.values())), "nor any module"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def command_line(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def ends(pidfd: int) -> bool:
+    """Whether that very process ends by itself; one that does not is ended here."""
+    try:
+        if select.select([pidfd], [], [], DEADLINE_S)[0]:
+            return True
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        return False
+    finally:
+        os.close(pidfd)
 
 
 def test_every_device_is_replaced_and_nothing_else(site: Site) -> None:

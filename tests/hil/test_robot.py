@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hil.pilot import Pilot
-from hil.robot import ORDERS, Control, Report, Robot, main
+from hil.robot import ORDERS, Control, Leash, Report, Robot, main
 from sdk.python.robot_warden import RobotLink
 from tests.hil.robot_rig import FOR_EVER_NS, ROOT, Rig
 from tests.sdk.robot_agent import Agent
@@ -258,6 +258,32 @@ def test_on_standard_output_the_report_is_lines_too(make_rig: Callable[..., Rig]
     rig.process.terminate()
     output, _ = rig.process.communicate(timeout=20)
     assert [json.loads(line)["moving"] for line in output.splitlines()][:1] == [False]
+
+
+@pytest.mark.parametrize("said", [b"", b"nothing that counts"])
+def test_with_until_eof_it_lives_as_long_as_standard_input(tmp_path: Path, said: bytes) -> None:
+    words = ("--link", str(tmp_path / "robot.sock"), "--name", "x", "--until-eof", "--report", "-")
+    command = [sys.executable, "-m", "hil.robot", *words]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(said)
+        process.stdin.flush()
+        times = [json.loads(process.stdout.readline())["mono_ns"] for _ in range(3)]
+        assert sorted(set(times)) == times
+        process.stdin.close()
+        assert process.wait(20) == 0
+
+
+def test_a_leash_is_cut_when_the_other_end_is_gone_or_reset() -> None:
+    for unread in (b"", b"x"):
+        ours, theirs = socket.socketpair()
+        leash = Leash(ours.fileno())
+        assert not leash.is_cut()
+        ours.send(unread)
+        theirs.close()
+        assert leash.is_cut()
+        ours.close()
 
 
 @pytest.mark.parametrize("option", ["--control", "--report"])
