@@ -29,6 +29,10 @@ from agent.recorder.sealed.orders import Named
 from agent.recorder.sealed.scan import read_header, scan
 from agent.recorder.sealed.segment import seal_hash
 
+_HALF: Final = ".torn-0"
+"""After the segment's name: a tombstone that is not whole. A crash may leave it, and verify takes a name
+that it does not know for tampering; torn bytes, which are counted from 1, it holds against nothing."""
+
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -48,7 +52,7 @@ class Grave:
         return self._tombstone(named) is not None
 
     def bury(self, named: Named) -> bool:
-        """Deletes it, its name not durably before the folder is synced; True once nothing is left.
+        """Deletes it, its name not durably before the folder is synced again; True once nothing is left.
 
         False: it cannot be read, and stays as it is.
         """
@@ -58,6 +62,8 @@ class Grave:
                 return not self.there(named.segno)
             self._raise(tombstone, named.segno)
         if self.there(named.segno):
+            # Its name, also where an attempt before this one gave it that and failed in this very sync.
+            self.disk.sync_all(self.folder_fd)
             self._overwrite_keys(named.segno)
             self.disk.remove(segment_name(named.segno), self.folder_fd)
         return True
@@ -80,7 +86,7 @@ class Grave:
 
     def _raise(self, tombstone: bytes, segno: int) -> None:
         name = gone_name(segno)
-        fresh = f"{name}.new"
+        fresh = f"{segment_name(segno)}{_HALF}"
         if exists(fresh, self.folder_fd):  # half of one, from a crash
             self.disk.remove(fresh, self.folder_fd)
         fd = self.disk.create(fresh, self.folder_fd)
@@ -90,7 +96,6 @@ class Grave:
         finally:
             os.close(fd)
         self.disk.rename(fresh, name, self.folder_fd)
-        self.disk.sync_all(self.folder_fd)
 
     def _overwrite_keys(self, segno: int) -> None:
         fd = self.disk.open(segment_name(segno), self.folder_fd)

@@ -11,6 +11,7 @@ A segment may go when every rule lets it, each by itself enough to keep it:
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -188,17 +189,19 @@ class Retention:
         """Carries out an order whole, or not at all; the segments that are gone.
 
         OrderError: no good order. RefusedError: some of it must stay. LogError: not written and nothing is
-        deleted, or, once the ledger holds the deletion, not finished: `finish` goes on with it.
+        deleted, or, once the ledger holds the deletion, not finished: `finish` goes on with it, at the next
+        start or before the next order is looked at, be it the same again.
         """
         order = self.office.read(token, "delete")
-        self.catch_up()
+        self.finish()
         self.holds.forget(min(self._wall_ns(), self.witness_ns()))
         refusals = self.review(order.segments) or self._damaged(order.segments)
         if refusals:
             raise RefusedError(refusals)
         rows = [named.as_dict() for named in order.segments]
         self._ledger.append("delete", {"order": token, "segments": rows})
-        self.finish()
+        self.catch_up()
+        self._bury()
         return order.segments
 
     def _damaged(self, segments: Iterable[Named]) -> list[Refusal]:
@@ -206,19 +209,34 @@ class Retention:
             return [_refusal(named, "damaged", {}) for named in segments if not graves.readable(named)]
 
     def finish(self) -> tuple[Named, ...]:
-        """Goes on with every deletion that the ledger holds, and yields those that cannot be finished.
+        """Goes on with every deletion that the ledger holds, and yields those that are not finished.
 
-        At each start, before the folder's SealedLog is made, which would take a half deleted segment for a
-        torn one. LogError when the disk refuses; then again later.
+        At each start, before the folder's SealedLog is made: the sooner the better. That the disk refuses is
+        no reason not to start: what has a tombstone no longer counts as a segment, what has none is whole.
+        LogError: the ledger cannot be read.
         """
         self.catch_up()
-        deleting = self._known.deleting
+        with suppress(LogError):
+            self._bury()
+        return tuple(self._known.deleting.values())
+
+    def _bury(self) -> None:
+        """Each by itself: none waits for one that the disk refuses, whose LogError comes at the end."""
+        deleting, done, refused = self._known.deleting, [], None
+        if not deleting:
+            return
         with Graves(self._folder, self._disk) as graves:
-            done = [key for key, named in deleting.items() if graves.bury(named)]
+            for key, named in deleting.items():
+                try:
+                    if graves.bury(named):
+                        done.append(key)
+                except OSError as error:
+                    refused = refused or error
             graves.sync()
-        for key in done:
-            del deleting[key]
-        return tuple(deleting.values())
+            for key in done:
+                del deleting[key]
+            if refused is not None:
+                raise refused
 
     def hold(self, hold_id: str, from_ns: int, to_ns: int, reason: str) -> None:
         """Places a hold on a span of wall time. HoldError; LogError: not known to be written, try again."""

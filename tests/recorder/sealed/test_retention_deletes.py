@@ -166,7 +166,7 @@ def test_a_crash_at_every_step_is_finished_at_the_next_start(tmp_path: Path) -> 
                 assert any(wraps_of((folder / "net" / f"{name}.seg").read_bytes()))
         go_on(folder)
         assert files(folder) >= {"0000000001.gone", "0000000002.gone", "0000000003.seg"}
-        assert not list(folder.glob("net/*.new"))
+        assert not list(folder.glob("net/*.torn-*"))
         check_audit(folder)
         shutil.rmtree(folder.parent)
     raise AssertionError("more steps than were tried")
