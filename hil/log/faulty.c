@@ -3,11 +3,13 @@
  *
  * Every call that changes something under one folder is counted. From the `at`-th on, `times` calls in a row
  * fail with `code`; or the process ends in the first of them, as by kill -9; or as by a cut of power, when
- * what was not synced is lost as well. A write may have done its first `part` bytes by then.
+ * what was not synced is lost as well. A write may have done its first `part` bytes by then. After failures
+ * the power may be cut too, in call `cut_at`.
  *
  * What a power cut loses is undone by hand: before each change the old bytes are noted, a sync forgets the
  * notes of its file, a folder's sync those of its names. The seed decides which of the rest had reached the
- * disk by themselves. (Not undone: the removal of a file.)
+ * disk by themselves. A file that is removed waits beside the folder until then, the same inode. (Not undone:
+ * what a rename put away, and what a process before this one left unsynced.)
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -23,20 +25,21 @@
 #include <unistd.h>
 
 enum mode { OFF, FAIL, KILL, CUT };
+enum { NAMED = -1, REMOVED = -2 };
 
 struct note {
   struct note *before;
   ino_t inode;        /* whose sync makes it durable: the file's, or for a name the folder's */
   int fd;             /* of our own: of the file, or of the folder */
-  off_t at, length;   /* of the file before; at < 0: a name */
+  off_t at, length;   /* of the file before; at < 0: NAMED or REMOVED */
   size_t size;
-  char *old;          /* bytes, or the name before; "" for none */
+  char *old;          /* bytes; NAMED: the name before, "" for none; REMOVED: path where the file waits */
   char name[NAME_MAX + 1];
 };
 
 static char folder[PATH_MAX];
 static enum mode mode = OFF;
-static long at_call, times_left, part = -1, most = -1, calls, failures;
+static long at_call, times_left, cut_at, part = -1, most = -1, calls, failures, removed;
 static int code, forgets, trace = -1;
 static unsigned seed;
 static struct note *notes;
@@ -44,6 +47,7 @@ static struct note *notes;
 /* ---- the plan, set by the process itself through ctypes */
 
 void faulty_arm(const char *under, int how, long at, long times, int number, long bytes, int lossy, unsigned dice);
+void faulty_cut(long at);
 void faulty_short(const char *under, long bytes);
 void faulty_trace(int fd);
 long faulty_calls(void);
@@ -60,6 +64,9 @@ void faulty_arm(const char *under, int how, long at, long times, int number, lon
   seed = dice;
   calls = failures = 0;
 }
+
+/* 0: never. */
+void faulty_cut(long at) { cut_at = at; }
 
 void faulty_short(const char *under, long bytes) {
   snprintf(folder, sizeof folder, "%s", under);
@@ -128,26 +135,43 @@ static void note_bytes(int fd, off_t at, size_t size) {
   made->size = got > 0 ? (size_t)got : 0;
 }
 
-/* `name` in the folder was `old` before, or was not there. */
-static void note_name(int dir, const char *old, const char *name) {
-  if (!forgets || dir == AT_FDCWD || name[0] == '/') return;
+static int noted(int dir, const char *name) { return forgets && dir != AT_FDCWD && name[0] != '/'; }
+
+static void note_change(int dir, const char *old, const char *name, off_t what) {
   /* Opened anew: a duplicate would share the lock on the folder, and keep it. */
   struct note *made = new_note(dir, (int)syscall(SYS_openat, dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  made->at = -1;
+  made->at = what;
   made->old = strdup(old);
   snprintf(made->name, sizeof made->name, "%s", name);
+}
+
+/* `name` in the folder was `old` before, or was not there. */
+static void note_name(int dir, const char *old, const char *name) {
+  if (noted(dir, name)) note_change(dir, old, name, NAMED);
+}
+
+/* Removes `name`, so that it can come back. */
+static int put_away(int dir, const char *name) {
+  char beside[PATH_MAX + 60];
+  snprintf(beside, sizeof beside, "%s.removed-%ld-%ld", folder, (long)getpid(), removed++);
+  int failed = (int)syscall(SYS_renameat, dir, name, AT_FDCWD, beside);
+  if (!failed) note_change(dir, beside, name, REMOVED);
+  return failed;
 }
 
 static void drop(struct note **place) {
   struct note *gone = *place;
   *place = gone->before;
+  if (gone->at == REMOVED) syscall(SYS_unlinkat, AT_FDCWD, gone->old, 0); /* not there any more if undone */
   syscall(SYS_close, gone->fd);
   free(gone->old);
   free(gone);
 }
 
 static void undo(const struct note *note) {
-  if (note->at < 0 && note->old[0])
+  if (note->at == REMOVED)
+    syscall(SYS_renameat, AT_FDCWD, note->old, note->fd, note->name);
+  else if (note->at < 0 && note->old[0])
     syscall(SYS_renameat, note->fd, note->name, note->fd, note->old);
   else if (note->at < 0)
     syscall(SYS_unlinkat, note->fd, note->name, 0);
@@ -185,6 +209,10 @@ static void synced(int fd) {
 
 static int due(void) {
   calls++;
+  if (cut_at && calls == cut_at) {
+    mode = CUT;
+    times_left = 1;
+  }
   if (mode == OFF || calls < at_call || times_left <= 0) return 0;
   times_left--;
   failures++;
@@ -282,7 +310,9 @@ int renameat2(int from, const char *old, int to, const char *name, unsigned flag
 }
 
 int unlinkat(int dir, const char *name, int flags) {
-  if (named_inside(dir, name) && due()) return refuse();
+  int ours = named_inside(dir, name);
+  if (ours && due()) return refuse();
+  if (ours && noted(dir, name) && !flags) return put_away(dir, name);
   return (int)syscall(SYS_unlinkat, dir, name, flags);
 }
 int unlink(const char *name) { return unlinkat(AT_FDCWD, name, 0); }

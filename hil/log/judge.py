@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.audit import decrypt, verify
+from agent.audit import OrderKeys, Report, decrypt, verify
 from agent.logformat.layout import LEDGER_FILE
 from agent.recorder.log import Record
 from hil.log.owner import Owner
@@ -20,13 +20,16 @@ Key = tuple[str, str, int]
 class Case:
     """A log and what is known of it from outside.
 
-    `genesis`: the registered line; `witness`: the file of lines that a witness took, None without one.
+    `genesis`: the registered line; `witness`: the file of lines that a witness took, None without one;
+    `orders`, `witnesses`: the keys of those who order deletions and say the time.
     """
 
     folder: Path
     owner: Owner
     genesis: bytes
     witness: Path | None = None
+    orders: OrderKeys | None = None
+    witnesses: Mapping[str, bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +51,20 @@ def registered(folder: Path) -> bytes:
 
 def code_of(case: Case) -> tuple[int, Mapping[str, int]]:
     """Exit code of verify and what it found."""
-    report = verify(case.folder, genesis=case.genesis, witness=case.witness, processes=1)
+    report = report_of(case)
     return report.exit_code, report.counts
+
+
+def report_of(case: Case) -> Report:
+    """All that verify says, with everything that is known of the log from outside."""
+    return verify(
+        case.folder,
+        genesis=case.genesis,
+        witness=case.witness,
+        order_keys=case.orders,
+        witness_keys=case.witnesses,
+        processes=1,
+    )
 
 
 def judge(case: Case, acknowledged: Iterable[Record]) -> Judged:

@@ -7,6 +7,8 @@ It tells on a pipe what it acknowledges, which is what must not be lost:
 * `ack <number>`    this batch is on the disk
 * `refused`         the disk did not take it however often it was asked
 * `end <calls> <failures>`  closed in order; as `faulty.c` counted
+
+With orders to delete it tells more (`deleter`).
 """
 
 import ctypes
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from agent.recorder.log import LogError
+from hil.log.deleter import Deleter, Ruling
 from hil.log.owner import BATCH_STEP, BOOT, SOURCE, Owner, batch
 from hil.log.writer import Writer
 
@@ -39,7 +42,8 @@ class Fault:
 
     `code`: errno; `part`: bytes that a write still does, -1 none; `lossy`: a failed sync loses what was
     written since the last; `dice`: seed for what a cut of power takes; `short`: bytes that any write does at
-    most, 0 all; `after_s`: kill -9 from outside after so long, -1 never.
+    most, 0 all; `cut`: call in which, the failures past, power is cut, 0 never; `after_s`: kill -9 from
+    outside after so long, -1 never.
     """
 
     how: int = OFF
@@ -50,13 +54,17 @@ class Fault:
     lossy: bool = False
     dice: int = 1
     short: int = 0
+    cut: int = 0
     after_s: float = -1.0
     trace: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One life. `seed`, `end`: batches 0 to `end` - 1 of that seed are what the modules have to send."""
+    """One life. `seed`, `end`: batches 0 to `end` - 1 of that seed are what the modules have to send.
+
+    `ruling`: for one that deletes.
+    """
 
     folder: str
     robot: str
@@ -67,6 +75,7 @@ class Order:
     end: int
     segment_bytes: int
     fault: Fault
+    ruling: Ruling | None = None
 
     @classmethod
     def of(cls, folder: Path, owner: Owner, seed: int, end: int, segment_bytes: int, fault: Fault) -> Self:
@@ -78,7 +87,8 @@ class Order:
     def parse(cls, line: bytes) -> Self:
         """Of `line`."""
         fields: Mapping[str, Any] = json.loads(line)
-        return cls(**{**fields, "fault": Fault(**fields["fault"])})
+        told, fault = fields["ruling"], Fault(**fields["fault"])
+        return cls(**{**fields, "fault": fault, "ruling": None if told is None else Ruling(**told)})
 
     def line(self) -> bytes:
         """JSON with its newline."""
@@ -89,7 +99,8 @@ def live(order: Order, out: int) -> None:
     """All of it; `out`: descriptor that it tells on."""
     library = _arm(order)
     owner = Owner(order.robot, order.suite, order.kid, b"", bytes.fromhex(order.public))
-    writer = _open(order, owner)
+    deleter = _deleter(order, library, out)
+    writer = _open(order, owner, deleter)
     if writer is None:
         _say(out, "refused")
         return
@@ -99,8 +110,12 @@ def live(order: Order, out: int) -> None:
     first = writer.log.last_seq(SOURCE, BOOT)
     _say(out, f"kept {first}")
     for number in range(-(-first // BATCH_STEP), order.end):
+        if deleter is not None:
+            deleter.turn(writer)
         if not _append(writer, order.seed, number, out):
             break  # nothing goes before what was refused: the recorder's queue is in order
+    if deleter is not None:
+        deleter.rest(writer)
     writer.close()
     if library is not None:
         _say(out, f"end {library.faulty_calls()} {library.faulty_failures()}")
@@ -116,11 +131,20 @@ def _append(writer: Writer, seed: int, number: int, out: int) -> bool:
     return taken
 
 
-def _open(order: Order, owner: Owner) -> Writer | None:
+def _open(order: Order, owner: Owner, deleter: Deleter | None) -> Writer | None:
+    clocks, between = (None, None) if deleter is None else (deleter.clocks, deleter.begin)
+    folder, size = Path(order.folder), order.segment_bytes
     for _ in range(OPENINGS):
         with suppress(LogError):
-            return Writer(Path(order.folder), owner, segment_bytes=order.segment_bytes)
+            return Writer(folder, owner, segment_bytes=size, clocks=clocks, between=between)
     return None
+
+
+def _deleter(order: Order, library: ctypes.CDLL | None, out: int) -> Deleter | None:
+    if order.ruling is None:
+        return None
+    calls = (lambda: 0) if library is None else library.faulty_calls
+    return Deleter(order.ruling, Path(order.folder), lambda words: _say(out, words), calls)
 
 
 def _arm(order: Order) -> ctypes.CDLL | None:
@@ -130,6 +154,7 @@ def _arm(order: Order) -> ctypes.CDLL | None:
         return None
     fault, folder = order.fault, order.folder.encode()
     library.faulty_short(folder, ctypes.c_long(fault.short))
+    library.faulty_cut(ctypes.c_long(fault.cut))
     library.faulty_trace(1 if fault.trace else -1)
     library.faulty_arm(
         folder,
@@ -138,7 +163,7 @@ def _arm(order: Order) -> ctypes.CDLL | None:
         ctypes.c_long(fault.times),
         fault.code,
         ctypes.c_long(fault.part),
-        int(fault.lossy or fault.how == CUT),
+        int(fault.lossy or fault.how == CUT or fault.cut > 0),
         fault.dice,
     )
     return library

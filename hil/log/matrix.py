@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from hil.log import bits, clockwork, crashes, damage, failing, tails
+from hil.log import bits, clockwork, crashes, damage, deletions, failing, tails
 from hil.log.nursery import Nursery
 from hil.log.owner import new_owner
 from hil.log.trial import Ground, Tally
@@ -84,6 +84,37 @@ FAULTS = _rows(
     ("kill", "随机时刻 kill -9", "kill -9 at random moments", crashes.killed_at_moments),
     ("kill-call", "随机系统调用处 kill -9", "kill -9 in random system calls", crashes.killed_at_calls),
     ("power", "随机系统调用处断电", "power cut in random system calls", crashes.power_cuts),
+    (
+        "delete-call",
+        "按指令删除时每个系统调用处 kill -9",
+        "ordered deletion: kill -9 in every system call",
+        deletions.killed_at_calls,
+    ),
+    (
+        "delete-again",
+        "续做删除时每个系统调用处再次 kill -9",
+        "deletion that a start resumes: killed again in every system call",
+        deletions.killed_again,
+    ),
+    (
+        "delete-kill",
+        "删除期间随机时刻 kill -9",
+        "ordered deletions: kill -9 at random moments",
+        deletions.killed_at_moments,
+    ),
+    (
+        "delete-power",
+        "删除时每个系统调用处断电",
+        "ordered deletion: power cut in every system call",
+        deletions.power_cuts,
+    ),
+    (
+        "delete-enospc",
+        "删除时每次写入磁盘已满",
+        "ordered deletion: ENOSPC at every call",
+        deletions.full,
+    ),
+    ("delete-eio", "删除时每次写入或同步出错", "ordered deletion: EIO at every call", deletions.failing),
 )
 BY_NAME = {fault.name: fault for fault in FAULTS}
 

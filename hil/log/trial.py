@@ -5,11 +5,12 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 from agent.recorder.log import Record
+from hil.log.deleter import Deleter, Ruling
 from hil.log.judge import Case, Judged, judge
 from hil.log.life import Fault, Order
 from hil.log.nursery import Nursery
@@ -192,20 +193,29 @@ class Ground:
         return modules.failures > 0 or not modules.ended
 
     def tell(
-        self, folder: Path, modules: Modules, end: int, fault: Fault, size: int = SMALL_SEGMENT
+        self,
+        folder: Path,
+        modules: Modules,
+        end: int,
+        fault: Fault,
+        size: int = SMALL_SEGMENT,
+        ruling: Ruling | None = None,
     ) -> Iterator[Sequence[str]]:
-        """The same, and every line of it."""
+        """The same, and every line of it; with `ruling` it deletes."""
         order = Order.of(folder, self.owner, modules.seed, end, size, fault)
-        for words in self.nursery.live(order):
+        for words in self.nursery.live(replace(order, ruling=ruling)):
             modules.hear(words)
             yield words
 
 
-def go_on(ground: Ground, folder: Path, modules: Modules) -> None:
-    """The recorder starts again, here, and takes more; raises LogError."""
-    with Writer(folder, ground.owner, segment_bytes=SMALL_SEGMENT) as writer:
+def go_on(ground: Ground, folder: Path, modules: Modules, deleter: Deleter | None = None) -> None:
+    """The recorder starts again, here, carries out what it is ordered, and takes more; raises LogError."""
+    clocks, between = (None, None) if deleter is None else (deleter.clocks, deleter.begin)
+    with Writer(folder, ground.owner, segment_bytes=SMALL_SEGMENT, clocks=clocks, between=between) as writer:
         modules.hear(["genesis", writer.ledger.genesis_line.hex()])
         writer.boot()
+        if deleter is not None:
+            deleter.rest(writer)
         modules.hear(["kept", str(writer.log.last_seq(SOURCE, BOOT))])
         for number in range(modules.next, modules.next + MORE):
             records = [record for record in batch(modules.seed, number) if not writer.log.has(record)]

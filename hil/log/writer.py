@@ -36,8 +36,12 @@ class Writer:
         clocks: Clocks | None = None,
         disk: Disk | None = None,
         on_entry: Callable[[Entry], None] | None = None,
+        between: Callable[[Ledger], None] | None = None,
     ) -> None:
-        """`segment_bytes`: small ones let faults meet rotations; `disk`, `on_entry`: see `Ledger`."""
+        """`segment_bytes`: small ones let faults meet rotations; `disk`, `on_entry`: see `Ledger`.
+
+        `between`: called with the ledger before the streams are opened, where `recorder` finishes deletions.
+        """
         clocks = clocks or Clocks()
         self._folder_fd = open_locked(folder)
         self._ledger: Ledger | None = None
@@ -54,6 +58,8 @@ class Writer:
                 disk=disk,
                 on_entry=on_entry,
             )
+            if between is not None:
+                between(self._ledger)
             recipients = ((owner.kid, owner.public),)
             sealing = Sealing(
                 owner.robot, suite_by_number(owner.suite), recipients, segment_bytes=segment_bytes

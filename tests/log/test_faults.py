@@ -1,9 +1,7 @@
 """The fault matrix of `make log-faults` with fewer tries: no loss unsaid, every verdict true."""
 
 import json
-import random
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,13 +12,12 @@ from hil.log.life import CUT, FAIL, KILL, OFF, Fault, Order
 from hil.log.matrix import BY_NAME, FAULTS
 from hil.log.matrix import Fault as Row
 from hil.log.nursery import Nursery, NurseryError
-from hil.log.owner import BATCH_STEP, Owner, batch, last_seq, new_owner
+from hil.log.owner import BATCH_STEP, Owner, batch, last_seq
 from hil.log.specimen import gone_on, make
 from hil.log.trial import FOUND, SMALL_SEGMENT, Ground, Modules, Tally, finish
+from tests.log.conftest import LIVES
 from tests.log.judged import judged
 
-SEED = 11
-LIVES = 6
 THIN = {
     "torn-segment": 500,
     "torn-ledger": 400,
@@ -37,20 +34,16 @@ THIN = {
     "forked": 3,
     "enospc": 60,
     "eio": 60,
+    "eio-landed": 150,
+    "late-end": 60,
     "short": 40,
+    "delete-call": 60,
+    "delete-again": 100,
+    "delete-power": 1000,
+    "delete-enospc": 1000,
+    "delete-eio": 1000,
 }
 """One try of so many of the full campaign: about a second for each row."""
-
-
-@pytest.fixture(scope="module")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    with Nursery(tmp_path_factory.mktemp("nursery")) as made:
-        yield made
-
-
-@pytest.fixture
-def ground(tmp_path: Path, nursery: Nursery) -> Ground:
-    return Ground(tmp_path, new_owner(), nursery, random.Random(SEED), lives=LIVES)
 
 
 @pytest.mark.parametrize("row", FAULTS, ids=lambda row: row.name)
@@ -67,6 +60,7 @@ def test_every_fault_that_the_issue_names_has_a_row() -> None:
         "torn-segment torn-ledger flip substituted swapped state-back cut-ledger forked replayed wrong-key"
     )
     assert {*named.split(), *"unsealed clock enospc eio kill torn-header marks".split()} <= BY_NAME.keys()
+    assert {f"delete-{how}" for how in ("call", "again", "kill", "power", "enospc", "eio")} <= BY_NAME.keys()
 
 
 def test_the_command_tells_people_and_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
