@@ -44,5 +44,5 @@ def _accounts(line: bytes) -> dict[str, int]:
         body = entry["body"]
         rows = body["streams"] if entry["kind"] == "checkpoint" else {body["stream"]: body}
         return {name: int(row.get("next_seq", row.get("first_seq"))) for name, row in rows.items()}
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         return {}

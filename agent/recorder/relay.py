@@ -327,5 +327,5 @@ class LedgerRelay:
 def _kind(line: bytes) -> str:
     try:
         return str(json.loads(line).get("kind"))
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return ""

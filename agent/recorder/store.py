@@ -4,7 +4,6 @@ The order is the format's: the ledger is repaired before the streams, which end 
 open and say so in it.
 """
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -21,7 +20,7 @@ from agent.recorder.sealed.ledger import Birth, Ledger
 from agent.recorder.sealed.log import SealedLog
 from agent.recorder.sealed.memory import MemoryReport, protect
 from agent.recorder.sealed.orders import Office
-from agent.recorder.sealed.parts import Clocks, Sealing
+from agent.recorder.sealed.parts import Clocks, Sealing, parsed
 from agent.recorder.sealed.retention import Retention
 from agent.tokens import load_public_jwk, load_roots, load_trust
 
@@ -158,9 +157,9 @@ def last_setting(path: Path) -> Setting | None:
     with path.open("rb") as file:
         for line in file:
             if b'"kind":"config"' in line:
-                with suppress(ValueError, AttributeError):
-                    entry = json.loads(line)
-                    found = entry["body"] if entry.get("kind") == "config" else found
+                with suppress(ValueError, LookupError, TypeError):  # damaged: no setting of ours
+                    entry = parsed(line)
+                    found = entry["body"] if entry["kind"] == "config" else found
     if found is None:
         return None
     try:

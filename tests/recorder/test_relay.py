@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from agent.recorder.log import LogError
-from agent.recorder.relay import RECORD_EVERY_S, REMEMBERED, REPEAT_S, RETRY_S, SENDS_PER_TICK, WINDOW
+from agent.recorder.relay import RECORD_EVERY_S, REMEMBERED, REPEAT_S, RETRY_S, SENDS_PER_TICK, WINDOW, _kind
 from tests.console.witness.ledgers import Chain, sha
 from tests.recorder.relays import KEYS, Remote, Scene
 
@@ -378,3 +378,8 @@ def test_a_flood_of_entries_between_two_receipts_is_still_news() -> None:
     scene.now_s += RECORD_EVERY_S
     scene.ack(8)
     assert scene.recorded() == [("w1", 4), ("w1", 8)]
+
+
+@pytest.mark.parametrize("line", [b"", b"7", b"[]", b"\xff", b"[" * 50_000])
+def test_what_is_no_entry_is_of_no_kind(line: bytes) -> None:
+    assert _kind(line) == ""

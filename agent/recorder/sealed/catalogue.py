@@ -5,7 +5,6 @@ hold, a hold may have been lost: then everything is held until the department re
 for each segment that is there, for each deletion not yet finished and for each witness, and the holds.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from agent.logformat.suites import SuiteError, suite_by_number
 from agent.recorder.sealed.holds import Holds
 from agent.recorder.sealed.ledger import Entry
 from agent.recorder.sealed.orders import Named
+from agent.recorder.sealed.parts import parsed
 
 S: Final = 1_000_000_000
 MAX_WITNESSES: Final = 64
@@ -101,10 +101,10 @@ class Catalogue:
     def _read(self, head: re.Match[bytes], line: bytes) -> bool:
         kind = head[4].decode()
         try:
-            body = json.loads(line)["body"] if kind in self._handlers else {}
-        except (ValueError, KeyError, RecursionError):
+            body = parsed(line)["body"] if kind in self._handlers else {}
+        except (ValueError, KeyError):
             return False
-        return kind in KINDS and self._take(kind, body, int(head[3]), int(head[1]))
+        return kind in KINDS and isinstance(body, dict) and self._take(kind, body, int(head[3]), int(head[1]))
 
     def observe(self, entry: Entry) -> None:
         """The next entry, as it was just made."""

@@ -20,6 +20,8 @@ _ENDINGS: Final = (b"", b"}", b'"}')
 """What may be missing of a torn line whose signature is whole."""
 _SUITE_OF_KEY: Final = {32: 1, 65: 2}
 """Bytes of `next_pk` → the suite that the line is hashed by (README, "Suites")."""
+MAX_N: Final = 1 << 53
+"""A larger number of an entry was not counted up to, and the state would not hold it."""
 STEP: Final = 256
 """Every so many-th entry's place is remembered, at first."""
 MAX_MARKS: Final = 4096
@@ -49,7 +51,9 @@ def parse_line(data: bytes) -> Line | None:
         keys = decode_base64url(fields["next_pk"]), decode_base64url(fields["sig"])
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    if type(n) is not int or type(wall) is not int or not isinstance(body, dict) or None in keys or n < 0:
+    if type(n) is not int or type(wall) is not int or not isinstance(body, dict) or None in keys:
+        return None
+    if not 0 <= n < MAX_N:
         return None
     return Line(n, fields, keys[0] or b"", LEDGER_LABEL + signed, keys[1] or b"")
 

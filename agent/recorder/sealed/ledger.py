@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from agent.core.trust import encode_base64url
 from agent.logformat.layout import (
@@ -39,7 +39,7 @@ from agent.recorder.sealed.ends import (
 )
 from agent.recorder.sealed.folder import exists, save_torn
 from agent.recorder.sealed.keys import StateKey, drop_key_file
-from agent.recorder.sealed.parts import Clocks
+from agent.recorder.sealed.parts import Clocks, no_fractions
 from agent.recorder.sealed.segment import wipe
 from agent.recorder.sealed.state import End, Slot, State, reserve_ahead
 
@@ -180,7 +180,7 @@ class Ledger:
             entry = self._commit()
             if refused == content:
                 return entry
-        self._sign(kind, json.loads(content, parse_float=_no_fractions)[1], content)
+        self._sign(kind, json.loads(content, parse_float=no_fractions)[1], content)
         return self._commit()
 
     def _sign(self, kind: str, body: dict[str, Any], content: bytes) -> None:
@@ -372,7 +372,3 @@ def _entry(data: bytes, digest: str) -> Entry:
     if line is None:
         raise RuntimeError("judge() takes no other line")
     return Entry(line.n, line.fields["kind"], line.fields["body"], line.fields["wall"], data, digest)
-
-
-def _no_fractions(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no whole number")

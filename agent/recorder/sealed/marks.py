@@ -11,7 +11,7 @@ sender too, whose next boot has another name. What is forgotten is written twice
 
 import os
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Final
 from zlib import crc32
@@ -20,7 +20,7 @@ from agent.logformat.layout import STREAMS
 from agent.recorder.sealed.disk import Disk, write_all
 from agent.recorder.sealed.folder import exists
 from agent.recorder.sealed.packing import Sender
-from agent.recorder.sealed.parts import compact, parsed
+from agent.recorder.sealed.parts import compact, natural, parsed
 
 MARKS_FILE: Final = "marks"
 SLOT_BYTES: Final = 131_072
@@ -167,16 +167,23 @@ class Marks:
     def _adopt(self, data: bytes, whole: Whole) -> bool:
         try:
             told = parsed(data)
-            tags = {str(stream): (int(segno), int(index)) for stream, (segno, index) in told["tags"].items()}
-            rows = [
-                (source, boot, _Row((source, boot), settled, dict(zip(STREAMS, last, strict=True))))
-                for source, boot, settled, last in told["senders"]
-            ]
+            tags = {
+                stream: (natural(segno), natural(index)) for stream, (segno, index) in told["tags"].items()
+            }
+            rows = [_row(*row) for row in told["senders"]]
+            if not tags.keys() <= set(STREAMS):
+                return False
         except (ValueError, KeyError, TypeError, AttributeError):
             return False  # the sum is right, so somebody wrote this on purpose
         if not all(whole(stream, *tag) for stream, tag in tags.items()):
             return False
         self._tags = tags
-        for source, boot, row in rows:
+        for (source, boot), row in rows:
             self._put(source, boot, row)
         return True
+
+
+def _row(source: object, boot: object, settled: object, last: Iterable[object]) -> tuple[Sender, _Row]:
+    """As it was read; ValueError or TypeError for what we would not have written."""
+    sender, seqs = (str(source), str(boot)), map(natural, last)
+    return sender, _Row(sender, natural(settled), dict(zip(STREAMS, seqs, strict=True)))

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 from agent.logformat.suites import Suite
 from agent.recorder.sealed.disk import Disk
@@ -24,7 +24,12 @@ class LedgerSink(Protocol):
     """The ledger, as far as segments need it."""
 
     def append(self, kind: str, body: Mapping[str, object], /) -> object:
-        """Durable when it returns; LogError: nothing was written."""
+        """Durable when it returns.
+
+        LogError: it is not known to be durable, and may stand on the disk for all that, whole or in part.
+        Append the same again, and there is one of it; append another, and the refused one comes first if it
+        got as far as a signature (`Ledger.append`).
+        """
         ...
 
 
@@ -97,11 +102,26 @@ class Figures:
 
 
 def parsed(data: bytes) -> Any:  # noqa: ANN401 - JSON is whatever somebody has written
-    """What JSON says; ValueError for any bytes that are none."""
+    """What JSON says; ValueError for bytes that are none, or hold a fraction, as nothing of ours does.
+
+    (Python's own reading takes infinity, also from 1e999, and `int` of that is no ValueError.)
+    """
     try:
-        return json.loads(data)
+        return json.loads(data, parse_float=no_fractions, parse_constant=no_fractions)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def no_fractions(text: str) -> NoReturn:
+    """For `json.loads`: ValueError."""
+    raise ValueError(f"{text} is no whole number")
+
+
+def natural(value: object, bound: int = 1 << 63) -> int:
+    """A whole number from 0 on and under `bound`; ValueError for all else."""
+    if type(value) is not int or not 0 <= value < bound:
+        raise ValueError("no whole number, or out of its range")
+    return value
 
 
 def compact(value: object) -> bytes:

@@ -26,7 +26,7 @@ from agent.logformat.layout import (
     VERSION,
 )
 from agent.logformat.suites import Suite, suite_by_number
-from agent.recorder.sealed.parts import MAX_SEQ, Point, parsed
+from agent.recorder.sealed.parts import MAX_SEQ, Point, natural, parsed
 
 WINDOW_BYTES: Final = 65_536
 """Piece in which a damaged region and the zeros at the end are read."""
@@ -100,8 +100,8 @@ def read_header(fd: int) -> Header | None:
     h = suite.hash(fields_hash, suite.hash(raw[middle:end]))
     try:
         fields = parsed(text)
-        at = Point(end + CRC.size, 0, 0, range(MAX_SEQ)[int(fields["first_seq"])], h)
-        return Header(suite, int(fields["wall_ns"]), str(fields["prev_seal"]), at)
+        at = Point(end + CRC.size, 0, 0, natural(fields["first_seq"], MAX_SEQ), h)
+        return Header(suite, natural(fields["wall_ns"]), str(fields["prev_seal"]), at)
     except (ValueError, LookupError, TypeError):
         return None  # the sum is right, so somebody wrote this on purpose: no header of ours
 
@@ -169,7 +169,7 @@ def _after(point: Point, frame: _Frame, at: int, suite: Suite) -> Point:
 def _seal(frame: _Frame, at: int) -> Seal | None:
     try:
         told = parsed(frame.raw[FRAME_HEADER.size : -TAG_BYTES - CRC.size])
-        figures = [int(told[name]) for name in ("frames", "records", "bytes")]
+        figures = [natural(told[name]) for name in ("frames", "records", "bytes")]
         seal = Seal(frame.raw, figures[0], figures[1], frame.first_seq, figures[2], str(told["reason"]))
     except (ValueError, LookupError, TypeError):
         return None

@@ -12,6 +12,9 @@ from zlib import crc32
 
 import pytest
 
+from agent.recorder.sealed.catalogue import Catalogue
+from agent.recorder.store import last_setting
+from tests.recorder.sealed.ledgers import opened
 from tests.recorder.sealed.logs import KEYS, abandon, open_log, record
 from tests.recorder.sealed.reading import FRAME, read_segment
 
@@ -55,7 +58,10 @@ SEGMENTS = [
     header(fields(first_seq=HIGHEST)),
     header(fields(first_seq=[])),
     header(fields(first_seq="9" * 5_000)),
+    header(fields(first_seq=float("inf"))),
     header(fields(wall_ns=None)),
+    header(fields(wall_ns=float("inf"))),
+    header(fields(wall_ns=10**400)),
     header(fields(), suite=9),
     struct.pack("<4sBBHII", b"WLOG", 1, 1, 0, HIGHEST >> 32, HIGHEST >> 32),
     GOOD + frame(1, b"x", 1, HIGHEST, 0),
@@ -68,6 +74,8 @@ SEGMENTS = [
     GOOD + frame(2, b"{}", 0, HIGHEST, 0),
     GOOD + seal(len(GOOD) + 1),
     GOOD + seal(len(GOOD), records="x"),
+    GOOD + seal(len(GOOD), frames=float("inf")),
+    GOOD + seal(len(GOOD), records=10**400),
     GOOD + seal(len(GOOD)) + frame(1, b"x", 1, 1, 0),
     GOOD + b"WF" * 3_000,
 ]
@@ -102,6 +110,7 @@ LINES = [
     b'{"kind":"seg.seal","body":{"stream":"net","segno":1,"seal":"xy","next_seq":7}}',
     b'{"kind":"seg.seal","body":{"stream":"net","segno":1,"seal":"00","next_seq":"' + b"9" * 30 + b'"}}',
     b'{"kind":"seg.recover","body":{"stream":"net","segno":1,"h":[]}}',
+    b'{"kind":"checkpoint","body":{"streams":{"net":{"segno":1,"next_seq":1e999}}}}',
 ]
 
 
@@ -159,6 +168,45 @@ def test_crafted_lines_in_the_ledger(tmp_path: Path, number: int, begin: Callabl
     with (tmp_path / "ledger.jsonl").open("ab") as file:
         file.write(LINES[number] + b"\n")
     goes_on(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("hold", "[]"),
+        ("incident", '"x"'),
+        ("witness.ack", '{"kid":"w","witness_time":1e999}'),
+        ("delete", '{"segments":[{"stream":"net","segno":1e999,"seal":""}]}'),
+        ("genesis", '{"suite":Infinity,"previous":null}'),
+        ("config", DEEP.decode()),
+    ],
+)
+def test_a_crafted_entry_is_a_doubt(kind: str, body: str) -> None:
+    kept = Catalogue(1)
+    line = (
+        f'{{"v":1,"robot":"r1","n":0,"prev_hash":"{"0" * 64}","boot_id":"b","wall":1,"boottime":1,'
+        f'"kind":"{kind}","body":{body}}}'
+    )
+    kept.read(line.encode())
+    assert [hold.id for hold in kept.holds.placed] == ["damaged-0"]
+
+
+@pytest.mark.parametrize(
+    "body", ["7", "{}", DEEP.decode(), '{"recipients":7,"opening":1,"plan":1,"suite":1}']
+)
+def test_a_crafted_setting_is_none(tmp_path: Path, body: str) -> None:
+    path = tmp_path / "ledger.jsonl"
+    path.write_text(f'{{"kind":"config"}}\n{{"a":"b","kind":"config","body":{body}}}\n["kind":"config"]\n')
+    assert last_setting(path) is None
+
+
+def test_a_ledger_whose_last_number_nobody_counted_to_is_begun_anew(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        line = ledger.genesis_line
+    (tmp_path / "state").unlink()
+    (tmp_path / "ledger.jsonl").write_bytes(line.replace(b'"n":0,', b'"n":%d,' % 2**64) + b"\n")
+    with opened(tmp_path) as ledger:
+        assert (ledger.head.n, ledger.broken_off) == (0, "state_lost")
 
 
 def test_a_number_that_is_taken_is_not_written_over(tmp_path: Path) -> None:

@@ -121,6 +121,11 @@ def test_sound_sums_over_other_things(folder_fd: int) -> None:
         b"{}",
         b'{"tags":{},"senders":[[1]]}',
         b'{"tags":[],"senders":[]}',
+        b'{"tags":{"net":[1e999,0]},"senders":[]}',
+        b'{"tags":{"nat":[1,0]},"senders":[]}',
+        b'{"tags":{},"senders":[["reflex","aa",null,[0,0,0]]]}',
+        b'{"tags":{},"senders":[["reflex","aa",0,[0,{},0]]]}',
+        b'{"tags":{},"senders":[["\\ud800","aa",0,[0,0,0]]]}',
         b"\xff",
         b"[" * 9_999,
     ):
