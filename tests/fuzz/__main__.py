@@ -17,7 +17,7 @@ CORPUS = Path("var/fuzz")
 def one(name: str, seconds: int) -> None:
     """Fuzzes one row in this process; does not return."""
     atheris = import_module("atheris")  # only in the environment of `make fuzz`, and untyped
-    with atheris.instrument_imports(include=["agent", "drivers"]):
+    with atheris.instrument_imports(include=["agent", "console", "drivers"]):
         from tests.fuzz.targets import TARGETS
     target = TARGETS[name]
     folder = CORPUS / name

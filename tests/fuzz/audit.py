@@ -72,7 +72,7 @@ def _order(data: bytes) -> object:
 def _manifest(data: bytes) -> object:
     """A bundle's list: as it stands, or any object with its own sum made right."""
     path = _FOLDER / MANIFEST_FILE
-    path.write_bytes(data[1:] if not data[:1].strip(b"\0") else _listed(data[1:]))
+    path.write_bytes(_listed(data[1:]) if data[:1] == b"\1" else data)
     found = read_manifest(_FOLDER)
     listing = list_folder(_FOLDER)
     return list(check_listing(found, listing)), list(jobs(_FOLDER, found, listing))
@@ -126,31 +126,55 @@ TARGETS: Final[Mapping[str, Row]] = {
 }
 
 
-def _seeds(forge: Forge) -> Mapping[str, tuple[bytes, ...]]:
+def _seeds(forge: Forge) -> Mapping[str, bytes]:
     one = forge.done["safety", 1]
     first, second = one.offsets
-    header, frame, seal = one.data[:first], one.data[first:second], one.seal_frame
-    frames = sums.as_frames(frame, one.data[second : -len(seal)], seal)
-    ledger = b"".join(line + b"\n" for line in forge.lines)
-    row = {"path": "safety/0000000001.seg", "bytes": 1, "sha256": "0" * 64}
-    head = {"n": 4, "hash": ""}
-    manifest = {"v": 1, "robot": ROBOT, "made_ns": 1, "live": False, "head": head, "files": [row]}
+    frames = one.data[first:]
     return {
-        "log_header": (b"\0" + header, sums.as_fields(header)),
-        "log_gone": (text(forge.gone(one)),),
-        "log_entry": tuple(forge.lines),
-        "log_frame": (b"\0" + frame, sums.as_frames(frame)),
-        "log_seal": (b"\0" + seal, sums.as_frames(seal)),
-        "log_records": (b"\1" + compress(plaintext([record(1)])), b"\0" + plaintext([record(1)])),
-        "log_find": (b"\0x" + one.data[first:], frames),
-        "log_scan": (b"\0" + one.data[first:], frames),
-        "log_walk": (b"\0" + one.data[first:], frames),
-        "log_order": (forge.order(one).encode(),),
-        "log_manifest": (b"\0" + text_of(manifest), b"\1" + text(manifest)),
-        "log_compare": (ledger + b"\0" + ledger,),
-        "log_tail": (ledger,),
-        "log_time": (b"2027-01-15", b"2027-01-15T08:00:00.5+08:00"),
+        "log_header": one.data[:first],
+        "log_gone": text(forge.gone(one)),
+        "log_entry": forge.lines[4],
+        "log_frame": one.data[first:second],
+        "log_seal": one.seal_frame,
+        "log_records": b"\1" + compress(plaintext([record(1)])),
+        "log_find": b"x" + frames,
+        "log_scan": frames,
+        "log_walk": frames,
+        "log_order": forge.order(one).encode(),
+        "log_manifest": text_of(_MANIFEST),
+        "log_compare": forge.ledger.read_bytes() + b"\0" + forge.ledger.read_bytes(),
+        "log_tail": forge.ledger.read_bytes(),
+        "log_time": b"2027-01-15T08:00:00.5+08:00",
     }
 
 
-SEEDS: Final = _seeds(simple(Path(tempfile.mkdtemp(prefix="fuzz"))))
+def _more(forge: Forge) -> Mapping[str, tuple[bytes, ...]]:
+    one = forge.done["safety", 1]
+    first, second = one.offsets
+    frame, seal = one.data[first:second], one.seal_frame
+    frames = sums.as_frames(frame, one.data[second : -len(seal)], seal)
+    return {
+        "log_header": (sums.as_fields(one.data[:first]),),
+        "log_entry": tuple(forge.lines),
+        "log_frame": (sums.as_frames(frame),),
+        "log_seal": (sums.as_frames(seal),),
+        "log_records": (b"\0" + plaintext([record(1)]),),
+        "log_scan": (frames,),
+        "log_walk": (frames,),
+        "log_manifest": (b"\1" + text(_MANIFEST),),
+        "log_tail": (b'{"kind":"checkpoint","body":{"streams":{"net":{"next_seq":1e999}}}}\n',),
+        "log_time": (b"2027-01-15",),
+    }
+
+
+_MANIFEST: Final = {
+    "v": 1,
+    "robot": ROBOT,
+    "made_ns": 1,
+    "live": False,
+    "head": {"n": 4, "hash": ""},
+    "files": [{"path": "safety/0000000001.seg", "bytes": 1, "sha256": "0" * 64}],
+}
+_FORGE: Final = simple(Path(tempfile.mkdtemp(prefix="fuzz")))
+SEEDS: Final = _seeds(_FORGE)
+MORE: Final = _more(_FORGE)

@@ -25,7 +25,7 @@ from drivers.serial_node.codec import CodecError, NodeFrame, Splitter
 from drivers.sim import panel
 from drivers.vsc.codec import Parser
 from tests.core.orders import claims, read
-from tests.fuzz import audit
+from tests.fuzz import audit, sealed
 
 Decode = Callable[[bytes], object]
 
@@ -110,5 +110,9 @@ TARGETS: Mapping[str, Target] = {
     "modbus_rtu": Target(lambda data: rtu_answer(READ, data), (ModbusError, StreamError)),
     "modbus_tcp": Target(_modbus_tcp, (StreamError,)),
     "panel": Target(_file(panel.read), (ValueError,)),
-    **{name: Target(*row, (audit.SEEDS[name],)) for name, row in audit.TARGETS.items()},
+    **{
+        name: Target(*row, (audit.SEEDS[name], *audit.MORE.get(name, ())))
+        for name, row in audit.TARGETS.items()
+    },
+    **{name: Target(*row, sealed.SEEDS[name]) for name, row in sealed.TARGETS.items()},
 }

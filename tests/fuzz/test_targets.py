@@ -18,6 +18,12 @@ def survives(name: str, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", TARGETS)
+def test_seeds_as_they_are(name: str) -> None:
+    for seed in TARGETS[name].seeds:
+        survives(name, seed)
+
+
+@pytest.mark.parametrize("name", TARGETS)
 def test_seeds_cut_and_bent_anywhere(name: str) -> None:
     chance = random.Random(name)
     for seed in TARGETS[name].seeds:
