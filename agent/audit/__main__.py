@@ -24,7 +24,6 @@ from agent.audit.output import FORMATS
 from agent.audit.verification import verify
 from agent.errors import WardenError
 from agent.logformat.layout import MAX_LEDGER_LINE_BYTES, STREAMS
-from agent.tokens import load_public_jwk, load_roots, load_trust
 
 USAGE: Final = 64
 _FOREVER: Final = 2**63
@@ -102,6 +101,8 @@ def _time_ns(text: str) -> int:
 
 
 def _verify(given: argparse.Namespace) -> int:
+    from agent.tokens import load_public_jwk, load_roots, load_trust  # late, as in orders.py
+
     roots = load_roots(given.root)
     trust = load_trust(given.trust, roots) if given.trust else None
     witnesses = dict(load_public_jwk(path) for path in given.witness_key)

@@ -19,11 +19,13 @@ from agent.audit.keys import RecipientKey
 from agent.audit.opening import COUNTS, FLUSH_BYTES, OpenJob, Outcome, SegmentOpener
 from agent.audit.output import FORMATS, WRITERS
 from agent.audit.pool import Pool, cores
-from agent.audit.verification import POOL_BYTES, Progress
+from agent.audit.verification import Progress
 from agent.logformat.layout import STREAMS, segment_name
 
 DONE, TORN, DAMAGED, CLOSED = range(4)
 """Exit codes, as near to those of `verify` as they go."""
+POOL_BYTES = 12 << 20
+"""Of segments: what takes less is done sooner than another process starts, and is one segment or two."""
 _SHOWN = 20
 
 
@@ -85,7 +87,7 @@ def decrypt(
     listing = list_folder(folder)
     files = [f"{s}/{segment_name(n)}" for s in STREAMS if s in streams for n in sorted(listing.segments[s])]
     jobs = [OpenJob(folder, file, tuple(keys), "" if out is None else format, *span_ns) for file in files]
-    wanted = (processes or cores()) if processes or listing.bytes >= POOL_BYTES else 1
+    wanted = processes or (cores() if listing.segment_bytes >= POOL_BYTES else 1)
     run = _Run(DecryptReport(folder=str(folder)), progress, listing.bytes)
     with ExitStack() as stack:
         if out is None:

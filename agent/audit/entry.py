@@ -127,8 +127,8 @@ _LINE: Final[Mapping[str, forms.Check]] = {
     "boottime": forms.is_int,
     "kind": forms.is_one_of(*BODIES),
     "body": lambda value: isinstance(value, dict),
-    "next_pk": lambda value: bool(forms.as_bytes(value)),
-    "sig": lambda value: bool(forms.as_bytes(value)),
+    "next_pk": forms.is_text,
+    "sig": forms.is_text,
 }
 
 
@@ -157,13 +157,21 @@ def parse_entry(line: bytes) -> Entry:
     if tuple(found) != LEDGER_FIELDS:
         raise FormatError(f"entry: must be {', '.join(LEDGER_FIELDS)}, in this order")
     forms.require(found, _LINE, "entry")
+    next_pk, sig = _bytes(found, "next_pk"), _bytes(found, "sig")
     _require_body(found["kind"], found["body"])
     return Entry(
         **{name: found[name] for name in LEDGER_FIELDS if name not in ("v", "next_pk", "sig")},
-        next_pk=forms.as_bytes(found["next_pk"]) or b"",
-        sig=forms.as_bytes(found["sig"]) or b"",
+        next_pk=next_pk,
+        sig=sig,
         message=LEDGER_LABEL + line[: line.rindex(LEDGER_SIG)],
     )
+
+
+def _bytes(found: Mapping[str, Any], name: str) -> bytes:
+    value = forms.as_bytes(found[name])
+    if not value:
+        raise FormatError(f"entry: {name} is wrong")
+    return value
 
 
 def _require_body(kind: str, body: Mapping[str, object]) -> None:

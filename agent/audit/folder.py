@@ -41,7 +41,13 @@ class Listing:
     spare: list[str] = field(default_factory=list)
     manifest: bool = False
     findings: list[Finding] = field(default_factory=list)
-    bytes: int = 0
+    segment_bytes: int = 0
+    ledger_bytes: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """Of ledgers, segments and tombstones."""
+        return self.segment_bytes + self.ledger_bytes
 
 
 def list_folder(folder: Path) -> Listing:
@@ -74,7 +80,7 @@ def _top(listing: Listing, entry: os.DirEntry[str], earlier: list[int]) -> None:
         listing.manifest = True
     elif not _WRITERS_OWN.fullmatch(name):
         _unknown(listing, name, entry)
-    listing.bytes += _size(entry) if name.endswith(".jsonl") else 0
+    listing.ledger_bytes += _size(entry) if name.endswith(".jsonl") else 0
 
 
 def _stream(listing: Listing, folder: os.DirEntry[str]) -> None:
@@ -91,7 +97,7 @@ def _stream(listing: Listing, folder: os.DirEntry[str]) -> None:
             _unknown(listing, name, entry)
         elif number and _canonical(number[1]):
             (listing.segments if number[2] == "seg" else listing.gone)[stream].add(int(number[1]))
-            listing.bytes += _size(entry)
+            listing.segment_bytes += _size(entry)
         elif _TORN.fullmatch(entry.name):
             listing.torn[name] = _size(entry)
         elif entry.name in _SPARES:

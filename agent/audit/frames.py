@@ -6,7 +6,7 @@ Everything raises FormatError and nothing else, whatever the bytes are.
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -57,6 +57,7 @@ _PLAIN: Final = r'"([^"\\]{0,200})"'
 _HEAD: Final = re.compile(
     rf'{{"w":{_NUMBER},"b":{_NUMBER},"c":"([sux])","s":{_PLAIN},"o":"([0-9a-f]{{32}})","q":{_NUMBER},"k":{_PLAIN},"d":'
 )
+_unpack, _crc_of = FRAME_HEADER.unpack_from, CRC.unpack_from
 _decode: Final = json.JSONDecoder(parse_constant=forms.refuse).raw_decode
 _encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
@@ -103,22 +104,22 @@ class Seal:
 
 def parse_frame(data: bytes | memoryview, at: int = 0) -> Frame:
     """The whole frame that begins at `at`; only its form and its checksum are looked at."""
-    if len(data) - at < FRAME_OVERHEAD:
+    room = len(data) - at
+    if room < FRAME_OVERHEAD:
         raise FormatError("frame: cut short")
-    magic, kind, flags, ct_len, count, first_seq, index = FRAME_HEADER.unpack_from(data, at)
+    magic, kind, flags, ct_len, count, first_seq, index = _unpack(data, at)
     if magic != FRAME_MAGIC or kind not in (FRAME_RECORDS, FRAME_SEAL) or flags > FLAG_ZSTD:
         raise FormatError("frame: no frame begins here")
     if ct_len > MAX_CT_BYTES:
         raise FormatError(f"frame: {ct_len} bytes, at most {MAX_CT_BYTES}")
     size = FRAME_OVERHEAD + ct_len
-    if len(data) - at < size:
+    if room < size:
         raise FormatError("frame: cut short")
-    stop = at + size - CRC.size
-    body = data[at:stop]
-    if zlib.crc32(body) != CRC.unpack_from(data, stop)[0]:
+    middle, stop = at + FRAME_HEADER.size, at + size - CRC.size
+    head, sealed = bytes(data[at:middle]), bytes(data[middle:stop])
+    if zlib.crc32(sealed, zlib.crc32(head)) != _crc_of(data, stop)[0]:
         raise FormatError("frame: checksum wrong")
-    middle = FRAME_HEADER.size
-    return Frame(kind, flags, count, first_seq, index, bytes(body[:middle]), bytes(body[middle:]), size)
+    return Frame(kind, flags, count, first_seq, index, head, sealed, size)
 
 
 def parse_seal(data: bytes) -> Seal:
@@ -198,23 +199,32 @@ def _bounded(plain: bytes) -> bytes:
 
 def measure_records(plain: bytes, count: int) -> None:
     """FormatError unless a frame's plaintext is exactly `count` records."""
+    at = 0
+    try:
+        for _ in range(count):
+            at += plain[at] + (plain[at + 1] << 8) + 2
+    except IndexError:
+        at = -1
+    if at != len(plain):
+        raise FormatError(f"frame: {_unmeasured(plain, count)}")
+
+
+def _unmeasured(plain: bytes, count: int) -> str:
     at, end, found, length = 0, len(plain), 0, RECORD_LENGTH.unpack_from
     while at < end - 1:
         at += length(plain, at)[0] + 2
         found += 1
-    if at != end:
-        raise FormatError("frame: a record is cut short")
-    if found != count:
-        raise FormatError(f"frame: holds {found} records and says {count}")
+    return "a record is cut short" if at != end else f"holds {found} records and says {count}"
 
 
-def split_records(plain: bytes) -> Iterator[bytes]:
+def split_records(plain: bytes) -> list[bytes]:
     """The JSON texts of a plaintext that `measure_records` took."""
-    at, end = 0, len(plain)
+    at, end, texts = 0, len(plain), []
     while at < end:
-        start = at + RECORD_LENGTH.size
+        start = at + 2
         at = start + plain[at] + (plain[at + 1] << 8)
-        yield plain[start:at]
+        texts.append(plain[start:at])
+    return texts
 
 
 def parse_record(text: bytes) -> Record:

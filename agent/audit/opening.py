@@ -1,7 +1,7 @@
 """One segment opened: frames authenticated one by one, their records handed on. The work of one process."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -9,10 +9,12 @@ from typing import BinaryIO, Final
 from agent.audit.duplicates import Seen
 from agent.audit.errors import FormatError
 from agent.audit.folder import open_file
+from agent.audit.forms import MAX_INT
 from agent.audit.frames import Frame, expand, measure_records, read_record, split_records
 from agent.audit.header import Fields, parse_header
 from agent.audit.keys import ClosedError, CommitmentError, Ratchet, RecipientKey, open_secret
-from agent.audit.output import WRITERS
+from agent.audit.output import WRITERS, Line
+from agent.audit.rows import Row, read_rows, row_of
 from agent.audit.scan import Bad, scan_frames
 from agent.logformat.layout import FRAME_OVERHEAD, MAX_HEADER_BYTES
 from agent.logformat.suites import SuiteError
@@ -78,6 +80,7 @@ class SegmentOpener:
     def __init__(self, job: OpenJob, seen: Seen, write: Callable[[bytes], object]) -> None:
         self.outcome = Outcome(segments=1)
         self._job = job
+        self._all_times = job.from_ns <= 0 and job.to_ns >= MAX_INT
         self._seen = seen
         self._write = write
         self._out: list[bytes] = []
@@ -138,22 +141,28 @@ class SegmentOpener:
         else:
             self.outcome.records += frame.records
 
-    def _tell(self, offset: int, frame: Frame, fields: Fields, texts: Iterator[bytes]) -> None:
-        form = WRITERS[self._job.format]
-        place = form.place(fields.stream, fields.segno, frame.number)
-        first, last, outcome = self._job.from_ns, self._job.to_ns, self.outcome
+    def _tell(self, offset: int, frame: Frame, fields: Fields, texts: Sequence[bytes]) -> None:
+        rows = read_rows(texts)
+        numbered = self._one_by_one(offset, texts) if rows is None else enumerate(rows)
+        begin, add = frame.first_seq, self._seen.add
+        lines = [(begin + number, add(row[3], row[4], int(row[5])), row) for number, row in numbered]
+        outcome, wanted = self.outcome, lines if self._all_times else self._in_span(lines)
+        outcome.records += len(lines)
+        outcome.duplicates += sum(duplicate for _, duplicate, _ in lines)
+        outcome.written += len(wanted)
+        place = (fields.stream, fields.segno, frame.number)
+        self._put(WRITERS[self._job.format].lines(place, wanted))
+
+    def _in_span(self, lines: Iterable[Line]) -> list[Line]:
+        first, last = self._job.from_ns, self._job.to_ns
+        return [line for line in lines if first <= int(line[2][0]) <= last]
+
+    def _one_by_one(self, offset: int, texts: Iterable[bytes]) -> Iterator[tuple[int, Row]]:
         for number, text in enumerate(texts):
             try:
-                record = read_record(text)
+                yield number, row_of(read_record(text))
             except FormatError as error:
                 self._damaged(offset, f"record {number} of the frame: {error.reason}")
-                continue
-            duplicate = self._seen.add(record.s, record.o, record.q)
-            outcome.records += 1
-            outcome.duplicates += duplicate
-            if first <= record.w <= last:
-                outcome.written += 1
-                self._put(form.record(place, frame.first_seq + number, record, duplicate))
 
     def _put(self, data: bytes) -> None:
         self._out.append(data)

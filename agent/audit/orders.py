@@ -11,7 +11,6 @@ from agent.audit import forms
 from agent.audit.errors import FormatError
 from agent.core.trust import Role, Trust
 from agent.logformat.layout import ORDER_TYP, WITNESS_TYP
-from agent.tokens import TokenError, verify
 
 Trouble = tuple[str, str]
 
@@ -62,7 +61,7 @@ def _check_order(
 ) -> Trouble | None:
     try:
         kid, claims = _open(token, ORDER_TYP, keys.key if keys else None)
-    except (TokenError, FormatError) as error:
+    except FormatError as error:
         return "order_bad", error.reason
     if claims.get("iss") != kid or claims.get("aud") != robot or claims.get("order") != order:
         return "order_bad", "by, for or of something else"
@@ -77,7 +76,7 @@ def check_ack(body: Mapping[str, Any], robot: str, keys: Mapping[str, bytes] | N
     """What is wrong with a `witness.ack` beside the hash; "" for nothing."""
     try:
         kid, claims = _open(body["token"], WITNESS_TYP, None if keys is None else keys.get)
-    except (TokenError, FormatError) as error:
+    except FormatError as error:
         return error.reason
     if claims.get("iss") != kid or kid != body["kid"] or claims.get("aud") != robot:
         return "by or for someone else"
@@ -86,14 +85,24 @@ def check_ack(body: Mapping[str, Any], robot: str, keys: Mapping[str, bytes] | N
     return ""
 
 
+def _verified(data: bytes, typ: str, key_of: Callable[[str], bytes | None]) -> tuple[str, Mapping[str, Any]]:
+    # PyJWT takes half as long to import as all else here, and the processes of a pool have no use for it.
+    from agent.tokens import TokenError, verify
+
+    try:
+        verified = verify(data, typ=typ, key_of=key_of)
+    except TokenError as error:
+        raise FormatError(error.reason) from None
+    return verified.kid, verified.claims
+
+
 def _open(
     token: str, typ: str, key_of: Callable[[str], bytes | None] | None
 ) -> tuple[str, Mapping[str, Any]]:
     """The kid and the claims; verified where there are keys."""
     data = token.encode("utf-8", "surrogatepass")
     if key_of is not None:
-        verified = verify(data, typ=typ, key_of=key_of)
-        return verified.kid, verified.claims
+        return _verified(data, typ, key_of)
     parts = [forms.as_bytes(part) for part in token.split(".")]
     if len(parts) != 3 or not all(parts):
         raise FormatError("not a token")

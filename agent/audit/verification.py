@@ -26,8 +26,10 @@ from agent.logformat.layout import LEDGER_FILE, STREAMS, segment_name
 Progress = Callable[[int, int], None]
 """Told (bytes done, bytes in all); the sum may be passed where the log grows meanwhile."""
 
-POOL_BYTES: Final = 32 << 20
-"""A log smaller than this is read sooner than a second process starts."""
+POOL_BYTES: Final = 64 << 20
+"""Of segments. What takes less is done sooner than another process starts: a tenth of a second."""
+LEDGER_WEIGHT: Final = 50
+"""A byte of the ledger takes as long as so many of a segment: each line has a signature of its own."""
 ATTEMPTS: Final = 3
 _RACES: Final = frozenset({"gone_unordered", "gone_missing", "segment_missing", "segment_unknown"})
 """What a deletion or a rotation in the middle of a verification looks like."""
@@ -77,7 +79,8 @@ class _Verification:
         self._manifest: Mapping[str, Any] | None = None
 
     def run(self, processes: int | None) -> Report:
-        wanted = (processes or cores()) if self._listing.bytes >= POOL_BYTES or processes else 1
+        work = self._listing.segment_bytes + LEDGER_WEIGHT * self._listing.ledger_bytes
+        wanted = processes or (cores() if work >= POOL_BYTES else 1)
         self._read_manifest()
         with Pool(wanted) as pool:
             self._ledgers(pool)
