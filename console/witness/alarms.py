@@ -1,7 +1,7 @@
 """Alarms, kept and told at a bounded rate: a flood must neither fill the disk nor hide what counts."""
 
 import hashlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -45,11 +45,16 @@ class Rate:
 
 
 class Alarms:
-    """Of all robots of one witness. `counts`: alarms of each robot that is followed, earlier ones too."""
+    """Of all robots of one witness.
+
+    `counts`: alarms of each robot that is followed, by code, earlier ones too; `not_kept`: those among them
+    that no disk took since this start.
+    """
 
     def __init__(self, store: Store, clock: Callable[[], float], wall: Callable[[], float]) -> None:
         """`clock`: seconds that only go forward; `wall`: since 1970."""
-        self.counts: dict[str, int] = {}
+        self.counts: dict[str, Counter[str]] = {}
+        self.not_kept = 0
         self._store = store
         self._clock = clock
         self._wall = wall
@@ -77,7 +82,7 @@ class Alarms:
 
     def kept(self, notice: Notice) -> tuple[Notice, ...]:
         """Written down, whatever the rate."""
-        self.counts[notice.robot] += 1
+        self.counts[notice.robot][notice.kind.value.code] += 1
         row: dict[str, object] = {
             "time": round(self._wall(), 3),
             "robot": notice.robot,
@@ -93,6 +98,7 @@ class Alarms:
             kept = self._store.keep_alarm(notice.robot, row)
         except OSError:
             kept = False
+        self.not_kept += not kept
         return (replace(notice, kept=kept),)
 
 

@@ -1,6 +1,7 @@
 """`guardian witness` on a terminal: one row per robot, those in trouble first."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -34,7 +35,7 @@ class WitnessBoard:
         return (not (robot.silent or robot.trouble), not self._alarms(robot_id), robot_id)
 
     def _alarms(self, robot_id: str) -> int:
-        return self._witness.alarms.counts.get(robot_id, 0)
+        return self._witness.alarms.counts.get(robot_id, Counter()).total()
 
     def _cells(self, robot_id: str, robot: Robot) -> tuple[Line, Line, Line, Line]:
         alarms = self._alarms(robot_id)

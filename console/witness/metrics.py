@@ -8,10 +8,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from console.errors import ConsoleError
+from console.witness.notices import Kind
 from console.witness.record import Witness
 from console.witness.service import WitnessService
 
 LABELS: Final = ("robot_id",)
+ALARMS: Final = tuple(kind.value.code for kind in Kind if kind.value.alarm)
+"""Each is there from the start, at 0: of a series that begins at 1 Prometheus sees no increase."""
 
 
 class MetricsError(ConsoleError):
@@ -37,7 +40,16 @@ class WitnessCollector(Collector):
         connected.add_metric((), float(service.connected_since_s is not None))
         dropped = CounterMetricFamily("warden_witness_dropped", "Packets that came too fast to be kept.")
         dropped.add_metric((), service.dropped)
-        yield from (connected, dropped, *self._robots())
+        refused = CounterMetricFamily(
+            "warden_witness_not_kept", "What the witness's own disk did not take.", labels=("what",)
+        )
+        refused.add_metric(("entry",), self._witness.not_kept)
+        refused.add_metric(("alarm",), self._witness.alarms.not_kept)
+        free = GaugeMetricFamily(
+            "warden_witness_space_free_ratio", "Share of the witness's disk that is free."
+        )
+        free.add_metric((), self._witness.free_ratio())
+        yield from (connected, dropped, refused, free, *self._robots())
 
     def _robots(self) -> Iterator[Metric]:
         entry = GaugeMetricFamily("warden_witness_entry", "Last entry witnessed, -1 for none.", labels=LABELS)
@@ -46,7 +58,9 @@ class WitnessCollector(Collector):
         )
         silent = GaugeMetricFamily("warden_witness_silent", "1 during a silence alarm.", labels=LABELS)
         lost = GaugeMetricFamily("warden_witness_unfollowed", "1 when its record is unusable.", labels=LABELS)
-        alarms = CounterMetricFamily("warden_witness_alarms", "Alarms kept.", labels=LABELS)
+        alarms = CounterMetricFamily(
+            "warden_witness_alarms", "Alarms, earlier starts' too.", labels=(*LABELS, "alarm")
+        )
         counts = dict(self._witness.alarms.counts)
         for robot_id, robot in list(self._witness.robots.items()):
             head = robot.head
@@ -54,7 +68,8 @@ class WitnessCollector(Collector):
             stamp.add_metric((robot_id,), 0 if head is None else self._witness.wall_of(robot.since_s))
             silent.add_metric((robot_id,), float(robot.silent))
             lost.add_metric((robot_id,), float(bool(robot.trouble)))
-            alarms.add_metric((robot_id,), counts.get(robot_id, 0))
+            for code in ALARMS:
+                alarms.add_metric((robot_id, code), counts[robot_id][code] if robot_id in counts else 0)
         yield from (entry, stamp, silent, lost, alarms)
 
 

@@ -74,6 +74,8 @@ class Witness:
         """`genesis`: robot id -> its registered line. `clock`: seconds, only forward; `wall`: since 1970."""
         self.robots: dict[str, Robot] = {}
         self.alarms = Alarms(store, clock, wall)
+        self.not_kept = 0
+        """Entries that the disk did not take; they are not answered, and come again."""
         self._store = store
         self._only = frozenset(robots)
         self._genesis = dict(genesis or {})
@@ -128,6 +130,10 @@ class Witness:
         """Seconds since 1970 of a moment of the forward clock."""
         return self._wall() - (self._clock() - then_s)
 
+    def free_ratio(self) -> float:
+        """The share of its disk that is free."""
+        return self._store.free_ratio()
+
     # ---- what robots say
 
     def announce(self) -> Iterator[Receipt]:
@@ -154,6 +160,7 @@ class Witness:
         except SuiteError as error:
             return self._refuse(robot_id, Kind.UNJUDGED, error.reason, line)
         except OSError as error:
+            self.not_kept += 1
             if robot_id in self.robots:
                 self.robots[robot_id].torn = True
             reason = error.strerror or type(error).__name__

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,9 @@ MAX_ALARM_BYTES: Final = 64 << 20
 """Of one robot's alarms; what comes later is shown, and not kept."""
 _SPAN: Final = MAX_LEDGER_LINE_BYTES + 1
 """A whole line with its newline."""
+_CODE: Final = re.compile(rb'"alarm": "([a-z_]+)"')
+_CODE_WITHIN: Final = 256
+"""Time and robot stand before an alarm's code; what a stranger has sent stands behind it."""
 _N: Final = re.compile(rb'\{"v":1,"robot":"[A-Za-z0-9_.:-]{1,64}","n":([0-9]{1,16}),')
 """How every line begins that `read_entry` lets through: its fields stand in this order."""
 
@@ -129,11 +133,23 @@ class Store:
             self._sync_folder()
         return True
 
-    def alarms(self, robot_id: str) -> int:
-        """How many alarms are kept of a robot."""
+    def alarms(self, robot_id: str) -> Counter[str]:
+        """How many alarms are kept of a robot, by their code; "" for what cannot be read as one."""
+        kept: Counter[str] = Counter()
         with contextlib.suppress(FileNotFoundError), (self.folder / f"{robot_id}{ALARMS}").open("rb") as file:
-            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 16), b""))
-        return 0
+            for line in file:
+                if line.endswith(b"\n"):
+                    found = _CODE.search(line, 0, _CODE_WITHIN)
+                    kept[found[1].decode() if found else ""] += 1
+        return kept
+
+    def free_ratio(self) -> float:
+        """The share of the folder's disk that is free; 0 when that cannot be found out."""
+        try:
+            found = os.statvfs(self.folder)
+        except OSError:
+            return 0.0
+        return found.f_bavail / found.f_blocks if found.f_blocks else 0.0
 
     def _lines(self, robot_id: str) -> Path:
         return self.folder / f"{robot_id}{LINES}"

@@ -38,9 +38,9 @@ class Alert:
     annotations: dict[str, str]
 
 
-def alerts() -> list[Alert]:
+def alerts(rules: Path) -> list[Alert]:
     yaml = importlib.import_module("yaml")
-    groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+    groups = yaml.safe_load(rules.read_text(encoding="utf-8"))["groups"]
     return [
         Alert(rule["alert"], rule["expr"], rule["labels"]["severity"], rule["annotations"])
         for group in groups
@@ -48,7 +48,7 @@ def alerts() -> list[Alert]:
     ]
 
 
-ALERTS = alerts()
+ALERTS = alerts(RULES)
 each = pytest.mark.parametrize("alert", ALERTS, ids=[alert.name for alert in ALERTS])
 
 
@@ -88,13 +88,33 @@ def test_a_counter_is_asked_for_its_growth_only(alert: Alert) -> None:
 
 @each
 def test_a_rule_is_told_in_both_languages_and_names_labels_that_it_has(alert: Alert) -> None:
+    told_in_both(alert)
+    known = {"instance"}.union(*(BY_NAME[row(name)].labels for name, _ in selectors(alert.expression)))
+    for text in alert.annotations.values():
+        assert set(re.findall(r"\$labels\.([a-z_]+)", text)) <= known
+
+
+def told_in_both(alert: Alert) -> None:
     assert alert.severity in {"critical", "warning", "info"}
     assert set(alert.annotations) == {"summary", "summary_zh"}
     assert re.search(r"[\u4e00-\u9fff]", alert.annotations["summary_zh"])
     assert not re.search(r"[\u4e00-\u9fff]", alert.annotations["summary"])
-    known = {"instance"}.union(*(BY_NAME[row(name)].labels for name, _ in selectors(alert.expression)))
-    for text in alert.annotations.values():
-        assert set(re.findall(r"\$labels\.([a-z_]+)", text)) <= known
+
+
+def test_the_readme_names_metrics_and_alerts_of_the_log_that_exist() -> None:
+    """The six words: each is measured, and each has an alert on that very measure."""
+    table = (FOLDER.parents[1] / "README.md").read_text(encoding="utf-8").partition("| of the log |")[2]
+    rows = [line.split("|")[1:4] for line in table.partition("\n\n")[0].splitlines()[2:]]
+    words = ["volume", "age", "loss", "commits", "witness lag", "space"]
+    assert [row[0].split("（")[0].strip() for row in rows] == words
+    by_name = {alert.name: alert for alert in ALERTS}
+    for _, metrics, names in rows:
+        measured = re.findall(r"`(warden_[a-z_]+)`", metrics)
+        assert measured
+        assert {row(name) for name in measured} <= BY_NAME.keys()
+        asked = {by_name[name].expression for name in re.findall(r"`(\w+)`", names)}
+        assert asked
+        assert all(any(name in expression for name in measured) for expression in asked)
 
 
 def test_the_server_example_loads_the_rules_and_scrapes_the_plans_default_address() -> None:
@@ -103,13 +123,13 @@ def test_the_server_example_loads_the_rules_and_scrapes_the_plans_default_addres
     assert server["rule_files"] == [RULES.name]
     (job,) = server["scrape_configs"]
     assert job["static_configs"] == [{"targets": ["127.0.0.1:9477"]}]
-    ask_promtool()
+    ask_promtool(FOLDER / "prometheus.yml")
 
 
-def ask_promtool() -> None:
+def ask_promtool(config: Path) -> None:
     """Its own word where it is installed; without it the rules of this file stand alone."""
     promtool = shutil.which("promtool")
     if promtool is not None:
-        command = [promtool, "check", "config", str(FOLDER / "prometheus.yml")]
+        command = [promtool, "check", "config", str(config)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
         assert done.returncode == 0, done.stdout + done.stderr

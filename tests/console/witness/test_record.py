@@ -126,6 +126,7 @@ def test_what_the_disk_refuses_gets_no_receipt_and_is_taken_when_it_works_again(
     assert kinds(first) == [Kind.NOT_KEPT]
     assert first.notices[0].reason == "Input/output error"
     assert second.notices == (), "said once a minute"
+    assert scene.witness.not_kept == 2, "and counted each time"
     assert scene.take(line).receipt == Receipt("R1", 3, sha(line))
     assert scene.kept() == chain.lines
 
@@ -349,7 +350,8 @@ def test_an_alarm_that_no_disk_takes_is_told_all_the_same(
     monkeypatch.setattr(Store, "keep_alarm", full)
     (notice,) = scene.take(b"noise").notices
     assert (notice.kind, notice.kept) == (Kind.MALFORMED, False)
-    assert scene.witness.alarms.counts == {"R1": 1}
+    assert scene.witness.alarms.counts == {"R1": {"malformed": 1}}
+    assert scene.witness.alarms.not_kept == 1
 
 
 def test_the_same_alarm_is_told_once(scene: Scene) -> None:
@@ -434,7 +436,7 @@ def test_a_fork_is_seen_across_a_restart(scene: Scene) -> None:
     scene.restart()
     assert scene.take(branch.add(body={})).notices[0].kind is Kind.FORK
     scene.restart()
-    assert scene.witness.alarms.counts == {"R1": 1}
+    assert scene.witness.alarms.counts == {"R1": {"fork": 1}}
 
 
 def test_one_damaged_record_stops_only_itself(scene: Scene) -> None:

@@ -193,7 +193,7 @@ async def test_prometheus_sees_what_the_witness_sees(site: Site, tmp_path: Path)
         await process.until(notice="malformed")
         text = await asyncio.to_thread(read, f"http://{address}/metrics")
     assert 'warden_witness_entry{robot_id="R1"} 2.0' in text
-    assert 'warden_witness_alarms_total{robot_id="R1"} 1.0' in text
+    assert 'warden_witness_alarms_total{alarm="malformed",robot_id="R1"} 1.0' in text
     assert 'warden_witness_silent{robot_id="R1"} 0.0' in text
     assert "warden_witness_connected 1.0" in text
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -107,7 +108,7 @@ def test_the_board_shows_who_is_in_trouble_first(witness: Witness) -> None:
         "C": Robot(None, since_s=999.0),
         "D": Robot(head, since_s=990.0, trouble="damaged"),
     }
-    witness.alarms.counts |= {"A": 0, "B": 1, "C": 0, "D": 2}
+    witness.alarms.counts |= {"B": Counter(fork=1), "C": Counter(), "D": Counter(silent=1, back=1)}
     text = drawn(witness)
     table = text[text.index("robot") :]
     assert [table.index(f"│ {name} ") for name in "BDAC"] == sorted(
@@ -126,7 +127,8 @@ def test_a_board_of_a_thousand_robots_fits_a_screen(witness: Witness) -> None:
 
 def test_metrics_are_well_formed(witness: Witness, site: Site, tmp_path: Path) -> None:
     witness.robots |= {"R1": Robot(Head(7, "ab" * 32, bytes(32)), since_s=900.0), "R2": Robot(silent=True)}
-    witness.alarms.counts["R1"] = 3
+    witness.alarms.counts["R1"] = Counter(fork=2, silent=1)
+    witness.alarms.not_kept, witness.not_kept = 3, 4
     collector = WitnessCollector(witness, WitnessService(witness, profile(site, tmp_path), JsonShow()))
     registry = CollectorRegistry()
     registry.register(collector)
@@ -135,7 +137,12 @@ def test_metrics_are_well_formed(witness: Witness, site: Site, tmp_path: Path) -
         'warden_witness_entry{robot_id="R1"} 7.0',
         'warden_witness_entry{robot_id="R2"} -1.0',
         'warden_witness_last_entry_timestamp_seconds{robot_id="R1"} 1.6999999e+09',
-        'warden_witness_alarms_total{robot_id="R1"} 3.0',
+        'warden_witness_alarms_total{alarm="fork",robot_id="R1"} 2.0',
+        'warden_witness_alarms_total{alarm="silent",robot_id="R1"} 1.0',
+        'warden_witness_alarms_total{alarm="fork",robot_id="R2"} 0.0',
+        'warden_witness_not_kept_total{what="alarm"} 3.0',
+        'warden_witness_not_kept_total{what="entry"} 4.0',
+        "warden_witness_space_free_ratio 0.",
         'warden_witness_silent{robot_id="R2"} 1.0',
         "warden_witness_connected 0.0",
         "warden_witness_dropped_total 0.0",

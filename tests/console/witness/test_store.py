@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def test_a_file_is_the_lines_as_they_stand(store: Store) -> None:
 def test_what_is_not_there_is_nothing(store: Store) -> None:
     assert store.load("R1") is None
     assert store.robots() == []
-    assert store.alarms("R1") == 0
+    assert store.alarms("R1") == {}
     assert store.line_at("R1", 0, 0) is None
 
 
@@ -202,8 +203,8 @@ def test_a_folder_that_cannot_be_is_said(tmp_path: Path) -> None:
 
 def test_alarms_are_kept_with_all_that_came(store: Store) -> None:
     assert store.keep_alarm("R1", {"alarm": "fork", "theirs": "急停 \ud800"})
-    assert store.keep_alarm("R1", {"alarm": "silent"})
-    assert store.alarms("R1") == 2
+    assert store.keep_alarm("R1", {"alarm": "silent", "theirs": '"alarm": "fork"'})
+    assert store.alarms("R1") == {"fork": 1, "silent": 1}
     first, second = (json.loads(line) for line in (store.folder / "R1.alarms.jsonl").read_text().splitlines())
     assert (first["theirs"], second["alarm"]) == ("急停 \ud800", "silent")
     assert store.robots() == [], "a file of alarms is no robot"
@@ -219,11 +220,23 @@ def test_a_torn_alarm_is_written_over(store: Store) -> None:
         assert [json.loads(line)["alarm"] for line in path.read_text().splitlines()] == ["fork", "back"]
 
 
+def test_what_is_no_alarm_is_counted_apart_and_a_torn_one_not_at_all(store: Store) -> None:
+    (store.folder / f"R1{ALARMS}").write_bytes(b'{"alarm": "back"}\nnoise\n{"alarm": "fork"}')
+    assert store.alarms("R1") == {"back": 1, "": 1}
+
+
+def test_how_much_of_its_disk_is_free(store: Store) -> None:
+    assert 0 < store.free_ratio() <= 1
+    store.close()
+    shutil.rmtree(store.folder)
+    assert store.free_ratio() == 0
+
+
 def test_a_full_file_of_alarms_takes_no_more(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_ALARM_BYTES", 100)
     assert store.keep_alarm("R1", {"alarm": "x" * 60})
     assert not store.keep_alarm("R1", {"alarm": "x" * 60})
-    assert store.alarms("R1") == 1
+    assert store.alarms("R1").total() == 1
 
 
 @pytest.mark.parametrize(
