@@ -26,9 +26,9 @@ help: ## list these targets
 demo: .venv/run.stamp ## the whole job in a minute, on simulated hardware (KEEP=1 leaves it running)
 	@$(BIN)/warden demo $(if $(KEEP),--keep)
 
-test: .venv/dev.stamp ## every test, against a real mosquitto (PYTEST_ARGS=...)
+test: .venv/dev.stamp ## every test, against a real mosquitto, on every core (PYTEST_ARGS='-n 0 ...': on one)
 	@tools/need.sh mosquitto libmosquitto gcc systemd-analyze dbus-daemon
-	@$(BIN)/python -m pytest --durations=10 $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --durations=10 --numprocesses=auto --dist=loadfile $(PYTEST_ARGS)
 
 check: .venv/dev.stamp ## format, lint, strict types (tests too), import rules
 	@$(BIN)/ruff format --check .

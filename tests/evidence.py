@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from hil.broker import Broker
 
@@ -37,17 +37,25 @@ class Evidence:
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"version": self.version, "starts": self.starts}, indent=2) + "\n")
+        path.write_text(json.dumps(self.as_dict(), indent=2) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Nothing where there is no file."""
         evidence = cls()
         if path.exists():
-            found = json.loads(path.read_text())
-            evidence.version = found["version"]
-            evidence.starts = {program: Counter(files) for program, files in found["starts"].items()}
+            evidence.add(json.loads(path.read_text()))
         return evidence
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `add`, in another process."""
+        return {"version": self.version, "starts": {name: dict(files) for name, files in self.starts.items()}}
+
+    def add(self, found: Mapping[str, Any]) -> None:
+        """What another process saw, too."""
+        self.version = self.version or found["version"]
+        for program, files in found["starts"].items():
+            self.starts.setdefault(program, Counter()).update(files)
 
 
 OWN_TESTS = ("tests/hil/", "tests/test_evidence.py")

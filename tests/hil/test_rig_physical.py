@@ -60,6 +60,7 @@ class Board:
         return json.dumps({"ok": True, **self._do(order.pop("order"), order)}).encode() + b"\n"
 
     def _do(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
+        at_us = time.monotonic_ns() // 1000  # before its effect, which may be seen while this thread waits
         a, b = self.site.node_a.control, self.site.node_b.control
         if name == "state":
             told: dict[str, Any] = {"moving": bool(self.site.account().get("moving"))}
@@ -82,7 +83,7 @@ class Board:
             control.silent(on=not given["on"])
         elif name != "now":
             a.order(name, **given)
-        return {"at_us": time.monotonic_ns() // 1000}
+        return {"at_us": at_us}
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +119,7 @@ def test_press_and_release(rig: PhysicalRig) -> None:
     run(rig)
     pressed_ns = rig.press("estop")
     block_until(lambda: not rig.relay("a").closed)
-    assert rig.relay("a").changed_ns >= pressed_ns - 1_000_000  # the board's clock counts microseconds
+    assert rig.relay("a").changed_ns >= pressed_ns - 1_000  # the board's clock counts microseconds
     assert any("estop_pressed" in fault for fault in rig.faults())
     rig.release("estop")
     block_until(lambda: not rig.faults())
