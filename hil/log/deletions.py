@@ -136,9 +136,9 @@ def _tries(ground: Ground, start: Course, faults: Sequence[Fault], tally: Tally)
 
 
 def _came(course: Course, fault: Fault) -> bool:
-    """A life that was to end did, and in a deletion or right after it; one whose calls fail goes on."""
-    if fault.how == FAIL and not fault.cut:
-        return True
+    """A life that was to end did: in a deletion or right after it; behind a failure in one, anywhere."""
+    if fault.how == FAIL:
+        return not fault.cut or not course.modules.ended
     return not course.modules.ended and course.last in ("finishing", "deleting", "deleted")
 
 

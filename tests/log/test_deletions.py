@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -227,6 +228,21 @@ def test_power_is_cut_after_a_failure_that_passed(course: Course) -> None:
     assert course.live(fault, course.scene.together())
     assert not course.modules.ended
     assert course.marks["deleting"]
+
+
+def test_power_that_is_cut_between_two_deletions_is_a_try_behind_a_failure_alone(course: Course) -> None:
+    """While the start goes on that has resumed one: nothing of the deletion is under way then."""
+    half = half_at(course, deletions._calls(course)[-5])
+    calls = list(deletions._calls(half))
+    between = next(at + 1 for at, after in pairwise(calls) if after > at + 4) + 2
+    for fault, tries in (
+        (Fault(FAIL, at=calls[0], code=5, lossy=True, cut=between), 1),
+        (Fault(FAIL, at=calls[0], code=5, lossy=True, cut=10**6), 0),
+        (Fault(CUT, at=between), 0),
+    ):
+        tally = Tally()
+        deletions._tries(course.scene.ground, half, [fault], tally)
+        assert (tally.tries, tally.good) == (tries, tries > 0)
 
 
 def test_a_fault_that_never_comes_or_not_in_the_deletion_is_no_try(course: Course) -> None:
