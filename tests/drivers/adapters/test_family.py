@@ -103,7 +103,9 @@ async def test_who_does_not_belong_when_asked_again_is_not_signalled() -> None:
             assert lives(program.pid)
 
 
-@pytest.mark.parametrize(("pid", "whom"), [(1, "process 1"), (os.getpid(), "the agent itself")])
+@pytest.mark.parametrize(
+    ("pid", "whom"), [(1, "process 1"), (os.getpid(), "the agent itself")], ids=["first", "own"]
+)
 async def test_this_process_and_the_first_one_are_never_signalled(pid: int, whom: str) -> None:
     with sleeping() as (program, stat):
         async with family_of(Says(stat, stat_of(pid))) as family:
