@@ -24,6 +24,7 @@ from agent.audit.header import parse_gone, parse_header
 from agent.audit.manifest import check_listing, jobs, read_manifest, text_of
 from agent.audit.orders import OrderKeys, check_ack, check_deletion
 from agent.audit.report import Witnessed
+from agent.audit.rows import read_rows, row_of
 from agent.audit.scan import scan_frames
 from agent.audit.tail import measure_tail
 from agent.audit.walk import Told, Walker
@@ -57,6 +58,14 @@ def _records(data: bytes) -> object:
     plain = expand(data[1:], data[0] & 1 if data else 0)
     measure_records(plain, 1)
     return [(read_record(one), parse_record(one)) for one in split_records(plain)]
+
+
+def _rows(data: bytes) -> object:
+    """The quick reading of many records takes nothing that the slow one would not, and tells the same."""
+    texts = data.split(b"\0")
+    rows = read_rows(texts)
+    assert rows is None or rows == [row_of(read_record(one)) for one in texts]
+    return rows
 
 
 def _order(data: bytes) -> object:
@@ -115,6 +124,7 @@ TARGETS: Final[Mapping[str, Row]] = {
     "log_frame": (lambda data: parse_frame(sums.frames(data)), (FormatError,)),
     "log_seal": (lambda data: parse_seal(sums.frames(data)), (FormatError,)),
     "log_records": (_records, (FormatError,)),
+    "log_rows": (_rows, ()),
     "log_find": (lambda data: find_frame(sums.frames(data), 0), ()),
     "log_scan": (lambda data: list(scan_frames(io.BytesIO(sums.frames(data)), 0)), ()),
     "log_walk": (_walk, ()),
@@ -137,6 +147,7 @@ def _seeds(forge: Forge) -> Mapping[str, bytes]:
         "log_frame": one.data[first:second],
         "log_seal": one.seal_frame,
         "log_records": b"\1" + compress(plaintext([record(1)])),
+        "log_rows": text(record(1)) + b"\0" + text(record(2)),
         "log_find": b"x" + frames,
         "log_scan": frames,
         "log_walk": frames,
@@ -158,6 +169,7 @@ def _more(forge: Forge) -> Mapping[str, tuple[bytes, ...]]:
         "log_entry": tuple(forge.lines),
         "log_frame": (sums.as_frames(frame),),
         "log_seal": (sums.as_frames(seal),),
+        "log_rows": (text(record(1, n=1.5, zh="急停")), b"\0".join([text(record(1))] * 3)),
         "log_records": (b"\0" + plaintext([record(1)]),),
         "log_scan": (frames,),
         "log_walk": (frames,),
