@@ -12,6 +12,7 @@ from hil.log.bench import Row, shape, table
 from hil.log.contenders import PLAIN, SQLITE, SUITE1, SUITE2, contenders, has_suite2, texts
 from hil.log.measures import sizes
 from hil.log.mix import RECORDS_PER_S, SAFETY_EVERY, Mix
+from hil.log.reading import MB, reading
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,23 @@ def test_every_row_has_samples_and_the_load_beside_it(rows: Mapping[str, Mapping
         assert row["samples"] > 0
         assert row["p50"] > 0
         assert row["load"] >= 0
+
+
+def test_reading_says_what_was_read(rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """The figures are of the log's own bytes; what is written out has rows of its own."""
+    for suite in (1, 2) if has_suite2() else (1,):
+        told = {name: row["p50"] for name, row in rows.items() if name.startswith(f"suite {suite},")}
+        verified, opened, both, json, records, _ = told.values()
+        assert both < min(verified, opened)
+        assert 150 < json / records * 1e6 < 400, "bytes of JSON a record has"
+
+
+def test_a_log_is_read_whole(tmp_path: Path) -> None:
+    found = reading(tmp_path, 1, 1, 1, lambda _: None)
+    assert (found.code, found.open_code) == (0, 0)
+    assert found.records % 20 == 0
+    assert found.records > found.bytes / MB * 10_000
+    assert found.told_bytes == found.bytes, "one segment: the part is all of it"
 
 
 def test_a_frame_of_twenty_adds_what_the_format_says() -> None:
