@@ -197,13 +197,15 @@ class Broker:
     def _lets_in(self, port: int) -> bool:
         """A whole MQTT connection: TLS 1.3's handshake ends before the server has judged the certificate."""
         context = self._pki.client_tls(self._pki.robot)
-        with contextlib.suppress(OSError):
-            plain = socket.create_connection(("127.0.0.1", port), timeout=_STEP_TIMEOUT_S)
-            with plain, context.wrap_socket(plain, server_hostname="localhost") as link:
-                link.sendall(_CONNECT)
-                answer = link.recv(len(_CONNACK))
-                link.sendall(_DISCONNECT)
-                return answer == _CONNACK
+        plain = socket.socket()
+        plain.settimeout(_STEP_TIMEOUT_S)
+        # Wrapped before it is connected: a broker that dies in between made Python forget to close it.
+        with contextlib.suppress(OSError), context.wrap_socket(plain, server_hostname="localhost") as link:
+            link.connect(("127.0.0.1", port))
+            link.sendall(_CONNECT)
+            answer = link.recv(len(_CONNACK))
+            link.sendall(_DISCONNECT)
+            return answer == _CONNACK
         return False
 
 
