@@ -11,6 +11,8 @@ HIL_ARGS ?=
 FUZZ_ARGS ?=
 # Handed to the campaigns of the sealed log: make log-faults LOG_ARGS='--fault kill --lives 100'
 LOG_ARGS ?=
+# Processes that share the tests; 0: all in one. Demos of a whole site want both cores of a small machine.
+WORKERS ?= 0
 
 BIN := .venv/bin
 # Debian keeps mosquitto out of an ordinary user's PATH.
@@ -26,9 +28,9 @@ help: ## list these targets
 demo: .venv/run.stamp ## the whole job in a minute, on simulated hardware (KEEP=1 leaves it running)
 	@$(BIN)/warden demo $(if $(KEEP),--keep)
 
-test: .venv/dev.stamp ## every test, against a real mosquitto, on every core (PYTEST_ARGS='-n 0 ...': on one)
+test: .venv/dev.stamp ## every test, against a real mosquitto (PYTEST_ARGS=...; WORKERS=2: on two cores, in less time)
 	@tools/need.sh mosquitto libmosquitto gcc systemd-analyze dbus-daemon
-	@$(BIN)/python -m pytest --durations=10 --numprocesses=auto --dist=loadfile $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --durations=10 --numprocesses=$(WORKERS) --dist=loadfile $(PYTEST_ARGS)
 
 check: .venv/dev.stamp ## format, lint, strict types (tests too), import rules
 	@$(BIN)/ruff format --check .
