@@ -5,25 +5,12 @@ Memory: one piece of the file (PIECE_BYTES and a frame), whatever the file's siz
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Final
-from zlib import crc32
+from typing import BinaryIO
 
 from agent.audit.errors import FormatError
 from agent.audit.frames import MAX_FRAME_BYTES, Frame, find_frame, parse_frame
 from agent.audit.walk import PIECE_BYTES
-from agent.logformat.layout import (
-    CRC,
-    FRAME_HEADER,
-    FRAME_MAGIC,
-    FRAME_OVERHEAD,
-    FRAME_RECORDS,
-    FRAME_SEAL,
-    MAX_CT_BYTES,
-)
-
-_unpack, _crc_of = FRAME_HEADER.unpack_from, CRC.unpack_from
-_HEAD: Final = FRAME_HEADER.size
-_BEFORE_CRC: Final = FRAME_OVERHEAD - CRC.size
+from agent.logformat.layout import FRAME_SEAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +31,6 @@ def scan_frames(file: BinaryIO, start: int) -> Iterator[tuple[int, Frame | Bad]]
             piece = file.read(PIECE_BYTES)
             base, data, at, more = base + at, data[at:] + piece, 0, bool(piece)
             continue
-        for frame in _good_frames(data, at):
-            yield base + at, frame
-            at += frame.size
-        if more and len(data) - at < MAX_FRAME_BYTES:
-            continue
         if at == len(data):
             return
         try:
@@ -63,24 +45,3 @@ def scan_frames(file: BinaryIO, start: int) -> Iterator[tuple[int, Frame | Bad]]
             if frame.type != FRAME_SEAL:
                 yield base + at, frame
             at += frame.size
-
-
-def _good_frames(data: bytes, at: int) -> Iterator[Frame]:
-    """Whole frames of records, one right after the other, as fast as Python goes."""
-    end = len(data)
-    while end - at >= FRAME_OVERHEAD:
-        magic, kind, flags, ct_len, count, first_seq, index = _unpack(data, at)
-        stop = at + ct_len + _BEFORE_CRC
-        if (
-            magic != FRAME_MAGIC
-            or kind != FRAME_RECORDS
-            or flags > 1
-            or ct_len > MAX_CT_BYTES
-            or stop + 4 > end
-        ):
-            return
-        frame = data[at:stop]
-        if crc32(frame) != _crc_of(data, stop)[0]:
-            return
-        yield Frame(kind, flags, count, first_seq, index, frame[:_HEAD], frame[_HEAD:], stop + 4 - at)
-        at = stop + 4
