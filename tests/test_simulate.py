@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -87,19 +88,32 @@ def test_words_from_a_pipe(site: Site) -> None:
         process.communicate()
 
 
+class Terminal:
+    """A person's, at the program. `process`: it; `master`: the person's end."""
+
+    def __init__(self, site: Site, name: str = "xterm") -> None:
+        self.master, slave = pty.openpty()
+        self.process = start(site, slave, slave, terminal=name)
+        os.close(slave)
+        self._shown = bytearray()
+
+    def sees(self, words: str) -> bool:
+        self._shown.extend(os.read(self.master, 65536))
+        return words.encode() in self._shown
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.master)
+
+
 def test_keys_on_a_terminal(site: Site) -> None:
-    master, slave = pty.openpty()
-    process = start(site, slave, slave)
-    os.close(slave)
-    shown = bytearray()
-
-    def sees(words: str) -> bool:
-        shown.extend(os.read(master, 65536))
-        return words.encode() in shown
-
-    try:
-        os.set_blocking(master, True)
-        block_until(lambda: sees("estop"))
+    with Terminal(site) as terminal:
+        master = terminal.master
+        block_until(lambda: terminal.sees("estop"))
         os.set_blocking(master, False)
         up(site)
         drain(master)
@@ -110,35 +124,18 @@ def test_keys_on_a_terminal(site: Site) -> None:
         os.write(master, b"2s")
         block_until(lambda: drain(master) and "input_stale:bumper" in stops(site))
         os.write(master, b"hq")
-        block_until(lambda: drain(master) and process.poll() is not None)
-        assert process.returncode == 0
-    finally:
-        process.kill()
-        process.wait()
-        os.close(master)
+        block_until(lambda: drain(master) and terminal.process.poll() is not None)
+        assert terminal.process.returncode == 0
 
 
 def test_a_terminal_that_shows_no_panel_takes_words(site: Site) -> None:
-    master, slave = pty.openpty()
-    process = start(site, slave, slave, terminal="dumb")
-    os.close(slave)
-    shown = bytearray()
-
-    def sees(words: str) -> bool:
-        shown.extend(os.read(master, 65536))
-        return words.encode() in shown
-
-    try:
+    with Terminal(site, "dumb") as terminal:
         up(site)
-        os.write(master, b"press estop\n")
-        block_until(lambda: sees("done"))
+        os.write(terminal.master, b"press estop\n")
+        block_until(lambda: terminal.sees("done"))
         block_until(lambda: "estop_pressed" in stops(site))
-        os.write(master, b"quit\n")
-        assert process.wait(20) == 0
-    finally:
-        process.kill()
-        process.wait()
-        os.close(master)
+        os.write(terminal.master, b"quit\n")
+        assert terminal.process.wait(20) == 0
 
 
 def drain(master: int) -> bool:
