@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -18,6 +17,7 @@ from hil.broker import Broker
 from hil.pki import Pki
 from tests.hil.parties import Parties
 from tests.mqtt_link import ROBOT, TOPIC, S, Told, Waits, remote, remote_at
+from tests.ports import deaf_port
 from tests.waiting import wait_until
 
 
@@ -107,9 +107,8 @@ async def test_a_broker_that_lets_no_command_through_is_no_link(tmp_path: Path, 
 
 
 async def test_a_port_where_nobody_listens(pki: Pki) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    assert "refused" in await why_not(remote_at(pki, port))
+    with deaf_port() as port:
+        assert "refused" in await why_not(remote_at(pki, port))
 
 
 async def test_a_name_that_cannot_be_a_hosts_is_said_like_any_other(pki: Pki) -> None:
@@ -232,13 +231,11 @@ async def test_it_can_be_closed_before_it_began_and_twice(broker: Broker, pki: P
 
 async def test_connections_that_ended_leave_nothing_behind_though_the_collector_is_off(pki: Pki) -> None:
     """A broker away for a week is tried a hundred thousand times."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    told = Told(remote_at(pki, port))
     gc.collect()
     gc.disable()
     try:
-        with pytest.MonkeyPatch.context() as patch:
+        with deaf_port() as port, pytest.MonkeyPatch.context() as patch:
+            told = Told(remote_at(pki, port))
             patch.setattr("agent.mqtt.asyncio", Waits())
             told.link.start()
             await wait_until(lambda: len(told.links) >= 20)

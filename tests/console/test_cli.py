@@ -13,10 +13,10 @@ from console.errors import DONE, FAILED, NO_ANSWER, REFUSED
 from console.session import Session
 from console.show import ShowText
 from console.told import EventSeen, Problem, StateSeen, Update
-from hil.broker import free_port
 from tests.console.robots import CHALLENGE, Site, cause, ends, stages
 from tests.console.running import ended, guardian, program, running
 from tests.console.test_show import event, state
+from tests.ports import deaf_port
 from tests.waiting import wait_until
 
 
@@ -194,10 +194,11 @@ async def test_what_a_robot_says_cannot_drive_the_terminal(site: Site, tmp_path:
 
 
 async def test_an_error_of_the_link_is_one_line(site: Site, tmp_path: Path) -> None:
-    away = f"mqtts://127.0.0.1:{free_port()}"
     profile = site.profile_file(tmp_path)
-    refused = await guardian("stop", "R1", "--broker", away, profile=profile)
-    as_json = await guardian("ping", "R1", "--json", "--broker", away, profile=profile)
+    with deaf_port() as port:
+        away = f"mqtts://127.0.0.1:{port}"
+        refused = await guardian("stop", "R1", "--broker", away, profile=profile)
+        as_json = await guardian("ping", "R1", "--json", "--broker", away, profile=profile)
 
     assert refused.exit_code == as_json.exit_code == FAILED
     warning, error = refused.err.splitlines()
