@@ -137,9 +137,7 @@ def test_what_a_failed_write_left_is_set_aside_when_the_segment_is_ended(folder:
         },
     )
     (found,) = reopened(folder)
-    torn_bytes = len(
-        before[third.offset :].rstrip(b"\0")
-    )  # those of a frame may be zero
+    torn_bytes = len(before[third.offset :].rstrip(b"\0"))  # those of a frame may be zero
     assert (found.torn_bytes, found.kept_as) == (torn_bytes, f"{NAME}.torn-1")
     assert (folder / stream / found.kept_as).stat().st_size == torn_bytes
     after = read_segment(folder / stream / NAME, KEYS)
